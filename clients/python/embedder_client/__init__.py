@@ -1,0 +1,1 @@
+"""Light gRPC client of embedder-serve."""

@@ -1,0 +1,1 @@
+"""Understand content once: the service."""

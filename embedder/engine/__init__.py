@@ -1,0 +1,1 @@
+"""Look up, single-flight, schedule, run, store."""

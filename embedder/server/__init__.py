@@ -1,0 +1,1 @@
+"""gRPC services and the objects they are built from."""
