@@ -1,0 +1,238 @@
+import datetime
+
+from embedder_client.v1 import content_pb2 as _content_pb2
+from embedder_client.v1 import embedding_service_pb2 as _embedding_service_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class HeadKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HEAD_KIND_UNSPECIFIED: _ClassVar[HeadKind]
+    HEAD_KIND_SINGLE_LABEL: _ClassVar[HeadKind]
+    HEAD_KIND_MULTI_LABEL: _ClassVar[HeadKind]
+    HEAD_KIND_REGRESSION: _ClassVar[HeadKind]
+HEAD_KIND_UNSPECIFIED: HeadKind
+HEAD_KIND_SINGLE_LABEL: HeadKind
+HEAD_KIND_MULTI_LABEL: HeadKind
+HEAD_KIND_REGRESSION: HeadKind
+
+class HeadSelector(_message.Message):
+    __slots__ = ("head", "top_k")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    top_k: int
+    def __init__(self, head: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class PredictRequest(_message.Message):
+    __slots__ = ("contents", "content_hashes", "heads", "options", "include_vectors", "lane", "task")
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_HASHES_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_VECTORS_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    contents: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
+    content_hashes: bytes
+    heads: _containers.RepeatedCompositeFieldContainer[HeadSelector]
+    options: _embedding_service_pb2.VectorOptions
+    include_vectors: bool
+    lane: _content_pb2.Lane
+    task: str
+    def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., content_hashes: _Optional[bytes] = ..., heads: _Optional[_Iterable[_Union[HeadSelector, _Mapping]]] = ..., options: _Optional[_Union[_embedding_service_pb2.VectorOptions, _Mapping]] = ..., include_vectors: bool = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+
+class PredictResponse(_message.Message):
+    __slots__ = ("results", "sources", "errors", "vectors", "provenance", "cost")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[HeadResult]
+    sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
+    errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
+    vectors: _content_pb2.Vectors
+    provenance: _content_pb2.Provenance
+    cost: _content_pb2.Cost
+    def __init__(self, results: _Optional[_Iterable[_Union[HeadResult, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+
+class HeadResult(_message.Message):
+    __slots__ = ("head", "version", "kind", "labels", "scores", "columns", "label_indices", "thresholds", "compute_time")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_INDICES_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_TIME_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    version: int
+    kind: HeadKind
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    scores: bytes
+    columns: int
+    label_indices: bytes
+    thresholds: bytes
+    compute_time: _content_pb2.Figure
+    def __init__(self, head: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[_Union[HeadKind, str]] = ..., labels: _Optional[_Iterable[str]] = ..., scores: _Optional[bytes] = ..., columns: _Optional[int] = ..., label_indices: _Optional[bytes] = ..., thresholds: _Optional[bytes] = ..., compute_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ...) -> None: ...
+
+class Hit(_message.Message):
+    __slots__ = ("id", "score", "metadata")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    score: float
+    metadata: _struct_pb2.Struct
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class Hits(_message.Message):
+    __slots__ = ("hits",)
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    hits: _containers.RepeatedCompositeFieldContainer[Hit]
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+
+class RetrieveRequest(_message.Message):
+    __slots__ = ("index", "queries", "top_k", "lane", "task")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    index: str
+    queries: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
+    top_k: int
+    lane: _content_pb2.Lane
+    task: str
+    def __init__(self, index: _Optional[str] = ..., queries: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+
+class RetrieveResponse(_message.Message):
+    __slots__ = ("results", "sources", "errors", "provenance", "cost")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[Hits]
+    sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
+    errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
+    provenance: _content_pb2.Provenance
+    cost: _content_pb2.Cost
+    def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+
+class RecommendRequest(_message.Message):
+    __slots__ = ("index", "history_ids", "history", "top_k", "exclude_ids", "lane", "task")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_IDS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    index: str
+    history_ids: _containers.RepeatedScalarFieldContainer[str]
+    history: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
+    top_k: int
+    exclude_ids: _containers.RepeatedScalarFieldContainer[str]
+    lane: _content_pb2.Lane
+    task: str
+    def __init__(self, index: _Optional[str] = ..., history_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+
+class RecommendResponse(_message.Message):
+    __slots__ = ("result", "sources", "errors", "provenance", "cost")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    result: Hits
+    sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
+    errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
+    provenance: _content_pb2.Provenance
+    cost: _content_pb2.Cost
+    def __init__(self, result: _Optional[_Union[Hits, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+
+class AnswerRequest(_message.Message):
+    __slots__ = ("index", "question", "top_k", "max_tokens", "task")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    index: str
+    question: str
+    top_k: int
+    max_tokens: int
+    task: str
+    def __init__(self, index: _Optional[str] = ..., question: _Optional[str] = ..., top_k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., task: _Optional[str] = ...) -> None: ...
+
+class AnswerResponse(_message.Message):
+    __slots__ = ("text", "citations")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    citations: _containers.RepeatedCompositeFieldContainer[Hit]
+    def __init__(self, text: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+
+class ListHeadsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListHeadsResponse(_message.Message):
+    __slots__ = ("heads", "indexes")
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    heads: _containers.RepeatedCompositeFieldContainer[HeadDescription]
+    indexes: _containers.RepeatedCompositeFieldContainer[IndexDescription]
+    def __init__(self, heads: _Optional[_Iterable[_Union[HeadDescription, _Mapping]]] = ..., indexes: _Optional[_Iterable[_Union[IndexDescription, _Mapping]]] = ...) -> None: ...
+
+class HeadDescription(_message.Message):
+    __slots__ = ("head", "version", "kind", "labels", "space_digest", "aliases", "created_at", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    version: int
+    kind: HeadKind
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    space_digest: bytes
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    created_at: _timestamp_pb2.Timestamp
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, head: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[_Union[HeadKind, str]] = ..., labels: _Optional[_Iterable[str]] = ..., space_digest: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class IndexDescription(_message.Message):
+    __slots__ = ("index", "items", "space_digest", "kind")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    index: str
+    items: int
+    space_digest: bytes
+    kind: str
+    def __init__(self, index: _Optional[str] = ..., items: _Optional[int] = ..., space_digest: _Optional[bytes] = ..., kind: _Optional[str] = ...) -> None: ...
