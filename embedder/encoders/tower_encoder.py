@@ -1,0 +1,118 @@
+"""The encoder that every loader returns: towers of one space, with their model's preparation in front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
+from embedder.encoders.library_image import LibraryImage
+from embedder.encoders.library_text import LibraryText
+from embedder.encoders.towers import FP32, ImageModel, ImageTower, TextModel, TextTower
+from embedder.errors import EncoderError, OutOfDeviceMemory, UnsupportedModality
+from embedder.media.limits import MediaLimits
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class TextSide:
+    """The text half of an encoder: the model as loaded, and the tower that runs it fast."""
+
+    model: TextModel
+    tower: TextTower
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSide:
+    """The image half of an encoder: the model as loaded, and the tower that runs it fast."""
+
+    model: ImageModel
+    tower: ImageTower
+
+
+class TowerEncoder:
+    """An encoder of texts, images or both, made of towers; see `embedder.encoders.base.Encoder` for its contract."""
+
+    def __init__(
+        self, info: EncoderInfo, limits: MediaLimits, *, text: TextSide | None = None, image: ImageSide | None = None
+    ) -> None:
+        """Join the sides.
+
+        Args:
+            info: what the encoder is.
+            limits: applied to image files before they are decoded.
+            text: None where the model has no text tower.
+            image: None where the model has no image tower.
+        """
+        self._info = info
+        self._limits = limits
+        self._text = text
+        self._image = image
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What this encoder is; constant over its life."""
+        return self._info
+
+    def prepare_texts(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenize; returns token ids, each (t,) int32 with special tokens, cut to `max_tokens`."""
+        return self._text_side().model.tokenizer.tokenize(texts)
+
+    def prepare_image(self, data: bytes) -> Pixels:
+        """Decode and resize one image file to (3, image_size, image_size) uint8; raises InvalidContent."""
+        return self._image_side().model.transform.prepare(data, self._limits)
+
+    def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
+        """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises EncoderError."""
+        return self._unit_vectors(self._text_side().tower.embed, tokens)
+
+    def encode_images(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Encode pixels to (n, dim) float32 of L2 norm 1, in input order; raises EncoderError."""
+        return self._unit_vectors(self._image_side().tower.embed, pixels)
+
+    def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
+        """Encode each text alone, in float32, by the library's own forward: the reference; (n, dim) float32."""
+        side = self._text_side()
+        tower = LibraryText(side.model, torch.device("cpu"), FP32)
+        return self._unit_vectors(lambda items: torch.cat([tower.embed([item]) for item in items]), tokens)
+
+    def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Encode each image alone, in float32, by the library's own forward: the reference; (n, dim) float32."""
+        side = self._image_side()
+        tower = LibraryImage(side.model, torch.device("cpu"), FP32)
+        return self._unit_vectors(lambda items: torch.cat([tower.embed([item]) for item in items]), pixels)
+
+    def close(self) -> None:
+        """Free the device's memory; the encoder is not used afterwards."""
+        self._text = None
+        self._image = None
+        if self._info.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _text_side(self) -> TextSide:
+        if self._text is None:
+            raise UnsupportedModality(f"the encoder {self._info.model_id} does not understand texts")
+        return self._text
+
+    def _image_side(self) -> ImageSide:
+        if self._image is None:
+            raise UnsupportedModality(f"the encoder {self._info.model_id} does not understand images")
+        return self._image
+
+    def _unit_vectors(self, embed: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item]) -> Vectors:
+        """Run a tower and bring its rows to unit length; what is not finite stays so, for the engine to see."""
+        if not items:
+            return np.empty((0, self._info.dim), dtype=np.float32)
+        try:
+            vectors = embed(items)
+        except torch.OutOfMemoryError as error:
+            raise OutOfDeviceMemory(f"{len(items)} items do not fit on {self._info.device}: {error}") from error
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise EncoderError(f"the forward pass failed: {error}") from error
+        unit: Vectors = (vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)).numpy()
+        return unit
