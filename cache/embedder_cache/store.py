@@ -1,0 +1,270 @@
+"""The cache as a user sees it: one folder, opened by one writing process and any number of reading ones."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from embedder_cache.catalogue import Catalogue, SpaceRow
+from embedder_cache.committing import Committer
+from embedder_cache.errors import (
+    CacheBackpressure,
+    CacheClosed,
+    CacheDamaged,
+    CacheForked,
+    CacheLocked,
+    CacheReadOnly,
+    CacheRequestError,
+)
+from embedder_cache.generation import folder_bytes
+from embedder_cache.generations import Generations
+from embedder_cache.key import SpaceKey, pack_keys
+from embedder_cache.reading import read_batch
+from embedder_cache.record import RecordLayout
+from embedder_cache.settings import CacheSettings
+from embedder_cache.stats import CacheStats, Counters, GenerationStats
+from embedder_cache.tier import Lookup
+from embedder_cache.writer import PutRequest, Writer
+
+_CATALOGUE = "catalogue"
+_WRITER_LOCK = "writer.lock"
+
+
+class VectorCache:
+    """Vectors under content hashes, on the local disk, shared by processes; thread-safe.
+
+    Open it before threads or gRPC objects exist, and never carry it over a fork.
+    """
+
+    def __init__(self, path: Path, settings: CacheSettings, *, read_only: bool) -> None:
+        """Use `VectorCache.open`."""
+        self._path = path
+        self._settings = settings
+        self._process = os.getpid()
+        self._closed = False
+        self._counters = Counters()
+        self._lock = -1 if read_only else _lock_for_writing(path)
+        try:
+            self._catalogue = _open_catalogue(path / _CATALOGUE, writable=not read_only)
+            self._generations = Generations(path, self._catalogue, settings, writable=not read_only)
+        except BaseException:
+            self._unlock()
+            raise
+        self._writer: Writer | None = None
+        if not read_only:
+            self._committer = Committer(self._generations, self._catalogue, settings, self._counters)
+            self._writer = Writer(
+                self._committer,
+                max_queue_bytes=settings.max_queue_bytes,
+                max_commit_entries=settings.max_commit_entries,
+                upkeep_interval_s=min(1.0, settings.reader_check_interval_s),
+            )
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], settings: CacheSettings | None = None, *, read_only: bool = False
+    ) -> VectorCache:
+        """Open the cache in a folder, making it (mode 0700) when this process is to write.
+
+        Args:
+            path: the folder.
+            settings: how it behaves; the defaults where none are given.
+            read_only: whether another process writes.
+        Raises:
+            CacheLocked: another process writes already.
+            CacheDamaged: it is opened for reading, and is not there or can't be read. A writer sets damaged parts aside
+                and goes on without them.
+        """
+        folder = Path(path)
+        if not read_only:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        return cls(folder, settings or CacheSettings(), read_only=read_only)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is queued and let go of all files; closing twice does nothing."""
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        if self._writer:
+            self._writer.close()
+        self._generations.live = ()
+        self._catalogue.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _guard(self) -> None:
+        """Refuse a closed cache and a forked process."""
+        if os.getpid() != self._process:
+            raise CacheForked("the cache was opened before a fork; open it again in this process")
+        if self._closed:
+            raise CacheClosed("the cache is closed")
+
+    def _require_writer(self) -> Writer:
+        self._guard()
+        if self._writer is None:
+            raise CacheReadOnly("this process opened the cache for reading")
+        return self._writer
+
+    def get_many(self, space: SpaceKey, hashes: bytes) -> Lookup:
+        """Look a batch up.
+
+        Args:
+            space: the space of one tenant.
+            hashes: n packed content hashes, n * 32 bytes.
+        Returns:
+            vectors (n, dim) float16, rows of zeros for misses, and found (n,) bool. Every vector that is found
+            belongs to its hash and passed its checksum.
+        Raises:
+            CacheRequestError: the length of `hashes` is not a multiple of 32.
+            CacheForked, CacheClosed: this process may not use the cache.
+        """
+        self._guard()
+        keys = pack_keys(space.prefix, hashes)
+        if self._writer is None:
+            self._generations.refresh()
+        age = self._settings.time_to_live_s
+        lookup, tally = read_batch(
+            self._generations.live,
+            keys,
+            RecordLayout(space.dim),
+            not_before=int(time.time()) - age if age else 0,
+        )
+        hits = int(np.count_nonzero(lookup.found))
+        self._counters.add(hits=hits, misses=len(keys) - hits, damaged=tally.damaged, expired=tally.expired)
+        if tally.unreadable and self._writer:
+            for sequence in tally.unreadable:
+                self._writer.call(partial(self._generations.quarantine, sequence))
+        return lookup
+
+    def put_many(
+        self, space: SpaceKey, hashes: bytes, vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+    ) -> Future[None]:
+        """Queue a batch to be stored; a content that is held already keeps its first vector.
+
+        Args:
+            space: the space of one tenant.
+            hashes: n packed content hashes, n * 32 bytes.
+            vectors: (n, dim), finite in float16; copied before this returns.
+        Returns:
+            A future that is done when the batch is committed; it holds CacheWriteFailed when that was not possible.
+        Raises:
+            CacheRequestError: shapes don't fit, or a vector is not finite.
+            CacheBackpressure: too much waits to be committed; nothing was queued.
+            CacheReadOnly, CacheForked, CacheClosed: this process may not write.
+        """
+        writer = self._require_writer()
+        keys = pack_keys(space.prefix, hashes)
+        if vectors.shape != (len(keys), space.dim):
+            raise CacheRequestError(
+                f"vectors of shape {vectors.shape}; {len(keys)} hashes and dim={space.dim} were given"
+            )
+        with np.errstate(over="ignore"):
+            halves = np.array(vectors, np.float16, order="C")
+        if not np.isfinite(halves).all():
+            raise CacheRequestError("a vector is not finite in float16")
+        committed: Future[None] = Future()
+        if not len(keys):
+            committed.set_result(None)
+            return committed
+        try:
+            writer.put(PutRequest(space, keys, halves, committed))
+        except CacheBackpressure:
+            self._counters.add(refused=len(keys))
+            raise
+        return committed
+
+    def delete_many(self, space: SpaceKey, hashes: bytes) -> int:
+        """Erase contents from all generations, behind all puts that were queued before; waits until it is done.
+
+        Returns:
+            How many were held.
+        Raises:
+            CacheRequestError: the length of `hashes` is not a multiple of 32.
+            CacheReadOnly, CacheForked, CacheClosed: this process may not write.
+        """
+        keys = pack_keys(space.prefix, hashes)
+        deleted: int = self._call(lambda: self._committer.delete(space, keys))
+        return deleted
+
+    def register_space(self, space: SpaceKey, *, name: str = "", domain: bytes = b"", pinned: bool = False) -> None:
+        """Describe a space in the catalogue, so that it can be listed, pinned, and erased with its tenant.
+
+        Args:
+            space: the space of one tenant.
+            name: for people.
+            domain: `domain_id` of the tenant's secret.
+            pinned: whether its vectors outlive their generation.
+        """
+        row = SpaceRow(dim=space.dim, name=name, domain=domain.hex(), pinned=pinned)
+        self._call(lambda: self._committer.register(space, row))
+
+    def _call(self, run: Any) -> Any:
+        return self._require_writer().call(run).result()
+
+    def flush(self) -> None:
+        """Wait until everything that was put before is committed, or has failed."""
+        self._call(lambda: None)
+
+    def stats(self) -> CacheStats:
+        """Count what happened in this process, and measure the store; asks the file system."""
+        self._guard()
+        if self._writer is None:
+            self._generations.refresh()
+        generations = tuple(
+            GenerationStats(generation.sequence, len(generation.index), generation.file_bytes, generation.hits)
+            for generation in self._generations.live
+        )
+        return CacheStats(
+            entries=sum(generation.entries for generation in generations),
+            file_bytes=folder_bytes(self._path),
+            max_bytes=self._settings.max_bytes,
+            generations=generations,
+            quarantined=self._generations.quarantined,
+            queued_bytes=self._writer.queued_bytes if self._writer else 0,
+            **self._counters.snapshot(),
+        )
+
+
+def _lock_for_writing(path: Path) -> int:
+    """Take the writer's lock; the system lets it go when the process ends, however it ends."""
+    lock = os.open(path / _WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise CacheLocked(f"another process writes to {path}") from error
+    return lock
+
+
+def _open_catalogue(path: Path, *, writable: bool) -> Catalogue:
+    """Open the catalogue; a writer replaces a damaged one, and the generations it named start anew."""
+    try:
+        return Catalogue(path, writable=writable)
+    except CacheDamaged:
+        if not writable or not path.exists():
+            raise
+        shutil.rmtree(path)
+        return Catalogue(path, writable=True)

@@ -1,0 +1,43 @@
+"""The interface that every tier of the cache has, and what a lookup returns."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedder_cache.key import SpaceKey
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What the cache holds of a batch.
+
+    Attributes:
+        vectors: (n, dim) float16, in the order of the hashes; rows of zeros where nothing was found.
+        found: (n,) bool.
+    """
+
+    vectors: npt.NDArray[np.float16]
+    found: npt.NDArray[np.bool_]
+
+
+class CacheTier(Protocol):
+    """A store of vectors under content hashes; the local one and the shared ones are used alike."""
+
+    def get_many(self, space: SpaceKey, hashes: bytes) -> Lookup:
+        """Look n packed content hashes (n * 32 bytes) up; what fails to check out is a miss."""
+
+    def put_many(
+        self, space: SpaceKey, hashes: bytes, vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+    ) -> Future[None]:
+        """Store (n, dim) vectors; the future is done when the tier keeps its promise about them."""
+
+    def delete_many(self, space: SpaceKey, hashes: bytes) -> int:
+        """Take contents out; returns how many were there."""
+
+    def close(self) -> None:
+        """Finish what is queued and let go of everything."""
