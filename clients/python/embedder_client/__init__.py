@@ -1,1 +1,121 @@
-"""Light gRPC client of embedder-serve."""
+"""The light client of embedder-serve: shared embeddings, heads and savings as numpy arrays.
+
+Importing this package imports nothing else: names load their module at first use (PEP 562), so that
+`embedder_client.content_hash` serves programs that have neither gRPC nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from embedder_client import errors
+    from embedder_client.async_client import AsyncClient
+    from embedder_client.client import Client
+    from embedder_client.content_hash import hash_content, hash_image, hash_post, hash_text, hash_texts
+    from embedder_client.contents import ContentHash, Image, Post, Text, Video
+    from embedder_client.errors import EmbedderClientError
+    from embedder_client.figures import Basis, Cost, Figure, Provenance, Timings
+    from embedder_client.heads import (
+        AnswerPiece,
+        HeadInfo,
+        HeadKind,
+        HeadList,
+        HeadPrediction,
+        Hit,
+        IndexInfo,
+        PredictResult,
+        RecommendResult,
+        RetrieveResult,
+    )
+    from embedder_client.reports import CacheStats, SavingsReport, SavingsRow, SpaceInfo, SpaceList
+    from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult
+    from embedder_client.settings import ClientSettings
+    from embedder_client.vectors import Dtype, PackedVectors
+
+_MODULES = {
+    "async_client": ("AsyncClient",),
+    "client": ("Client",),
+    "content_hash": ("hash_content", "hash_image", "hash_post", "hash_text", "hash_texts"),
+    "contents": ("ContentHash", "Image", "Post", "Text", "Video"),
+    "errors": ("EmbedderClientError",),
+    "figures": ("Basis", "Cost", "Figure", "Provenance", "Timings"),
+    "heads": (
+        "AnswerPiece",
+        "HeadInfo",
+        "HeadKind",
+        "HeadList",
+        "HeadPrediction",
+        "Hit",
+        "IndexInfo",
+        "PredictResult",
+        "RecommendResult",
+        "RetrieveResult",
+    ),
+    "reports": ("CacheStats", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList"),
+    "results": ("EmbedResult", "ItemFailure", "ItemSource", "LookupResult"),
+    "settings": ("ClientSettings",),
+    "vectors": ("Dtype", "PackedVectors"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AnswerPiece",
+    "AsyncClient",
+    "Basis",
+    "CacheStats",
+    "Client",
+    "ClientSettings",
+    "ContentHash",
+    "Cost",
+    "Dtype",
+    "EmbedResult",
+    "EmbedderClientError",
+    "Figure",
+    "HeadInfo",
+    "HeadKind",
+    "HeadList",
+    "HeadPrediction",
+    "Hit",
+    "Image",
+    "IndexInfo",
+    "ItemFailure",
+    "ItemSource",
+    "LookupResult",
+    "PackedVectors",
+    "Post",
+    "PredictResult",
+    "Provenance",
+    "RecommendResult",
+    "RetrieveResult",
+    "SavingsReport",
+    "SavingsRow",
+    "SpaceInfo",
+    "SpaceList",
+    "Text",
+    "Timings",
+    "Video",
+    "errors",
+    "hash_content",
+    "hash_image",
+    "hash_post",
+    "hash_text",
+    "hash_texts",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("embedder_client.errors")
+    if name in _HOMES:
+        value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

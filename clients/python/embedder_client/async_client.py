@@ -1,0 +1,243 @@
+"""The asyncio client: the same methods, plans and results as the blocking one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+
+from embedder_client import options as declared
+from embedder_client import plans
+from embedder_client.channel import Connection, channel_credentials, open_connection
+from embedder_client.contents import ContentLike
+from embedder_client.decoding import answer_piece
+from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
+from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.plans import Calls, Plan, Rpc
+from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.results import EmbedResult, LookupResult
+from embedder_client.rpc_errors import error_from_rpc
+from embedder_client.settings import ClientSettings
+from embedder_client.streams import StreamWindow
+from embedder_client.v1.embedding_service_pb2 import EmbedStreamResponse
+
+Result = TypeVar("Result")
+Batch = Iterable[ContentLike]
+
+
+class AsyncClient:
+    """`Client` for asyncio; belongs to the event loop of its first call.
+
+    The methods and their arguments are those of `Client`, awaited. Cancelling a task cancels its calls in flight.
+
+    Args:
+        target: where the service listens, as gRPC names it: "host:port", "dns:///name:port", "unix:path".
+        settings: how to connect, wait and split.
+    """
+
+    def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
+        self.target = target
+        self.settings = settings or ClientSettings()
+        self._credentials = channel_credentials(target, self.settings)
+        self._connection: Connection | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; calls in flight end with ConnectionFailed."""
+        self._closed = True
+        if self._connection is not None:
+            await self._connection.channel.close()
+
+    async def embed(
+        self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
+    ) -> EmbedResult:
+        """Embed contents; see `Client.embed`."""
+        return await self._run(plans.embed(self.settings, contents, options))
+
+    def embed_stream(
+        self,
+        batches: Iterable[Batch] | AsyncIterable[Batch],
+        **options: Unpack[declared.EmbedStreamOptions],
+    ) -> AsyncIterator[EmbedResult]:
+        """Embed many batches over one stream; see `Client.embed_stream`. The batches may come asynchronously."""
+        return self._stream(StreamWindow(self.settings, options), batches)
+
+    async def lookup(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.LookupOptions]) -> LookupResult:
+        """Read vectors by content hash; see `Client.lookup`."""
+        return await self._run(plans.lookup(self.settings, hashes, options))
+
+    async def predict(
+        self,
+        contents: Iterable[ContentLike] | None = None,
+        heads: Sequence[str] | Mapping[str, int] = (),
+        **options: Unpack[declared.PredictOptions],
+    ) -> PredictResult:
+        """Score contents, or `hashes`, with several heads at once; see `Client.predict`."""
+        return await self._run(plans.predict(self.settings, contents, heads, options))
+
+    async def retrieve(
+        self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]
+    ) -> RetrieveResult:
+        """Find the items of an index that are nearest to each query."""
+        return await self._run(plans.retrieve(self.settings, index, queries, options))
+
+    async def recommend(self, index: str, **options: Unpack[declared.RecommendOptions]) -> RecommendResult:
+        """Find items like those of a history; see `Client.recommend`."""
+        return await self._run(plans.recommend(self.settings, index, options))
+
+    def answer(
+        self, index: str, question: str, **options: Unpack[declared.AnswerOptions]
+    ) -> AsyncIterator[AnswerPiece]:
+        """Answer a question from an index's documents, piece by piece."""
+        request, timeout_s = plans.answer(self.settings, index, question, options)
+        return self._answer(request, timeout_s)
+
+    async def list_heads(self, **options: Unpack[declared.TimeOption]) -> HeadList:
+        """List the heads and indexes that can be asked."""
+        return await self._run(plans.list_heads(self.settings, options))
+
+    async def savings(self, **options: Unpack[declared.SavingsOptions]) -> SavingsReport:
+        """Report what sharing saved in a time range."""
+        return await self._run(plans.savings(self.settings, options))
+
+    async def spaces(self, **options: Unpack[declared.TimeOption]) -> SpaceList:
+        """List the embedding spaces that are served, and their aliases."""
+        return await self._run(plans.spaces(self.settings, options))
+
+    async def set_alias(self, alias: str, space: str, **options: Unpack[declared.TimeOption]) -> str:
+        """Point an alias at a space; returns the space that it pointed at before, empty if it is new."""
+        return await self._run(plans.set_alias(self.settings, alias, space, options))
+
+    async def cache_stats(self, **options: Unpack[declared.TimeOption]) -> CacheStats:
+        """Show the cache's size and counters."""
+        return await self._run(plans.cache_stats(self.settings, options))
+
+    async def limits(self, **options: Unpack[declared.TimeOption]) -> dict[str, int]:
+        """Show the limits that contents and calls must keep, by the name of the service's setting."""
+        return await self._run(plans.limits(self.settings, options))
+
+    async def delete(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.DeleteOptions]) -> int:
+        """Erase vectors by content hash; returns how many entries were held and are gone."""
+        return await self._run(plans.delete(self.settings, hashes, options))
+
+    async def _run(self, plan: Plan[Result]) -> Result:
+        """Carry a plan out."""
+        deadline = time.monotonic() + plan.timeout_s
+        try:
+            calls = next(plan.steps)
+            while True:
+                calls = plan.steps.send(await self._ask(calls, deadline))
+        except StopIteration as finished:
+            result: Result = finished.value
+            return result
+
+    async def _ask(self, calls: Calls, deadline: float) -> list[Any]:
+        """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
+        connection, method = self._connected(calls.rpc)
+        answers: list[Any] = []
+        pending: deque[Any] = deque()
+        try:
+            with self._errors():
+                for request in calls.requests:
+                    if len(pending) == self.settings.max_requests_in_flight:
+                        answers.append(await pending[0])
+                        pending.popleft()
+                    remaining_s = max(0.0, deadline - time.monotonic())
+                    pending.append(method(request, timeout=remaining_s, metadata=connection.metadata))
+                return answers + [await call for call in pending]
+        finally:
+            for call in pending:
+                call.cancel()
+
+    async def _stream(
+        self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch]
+    ) -> AsyncIterator[EmbedResult]:
+        connection, method = self._connected(Rpc.EMBED_STREAM)
+        call = method(metadata=connection.metadata)
+        try:
+            async for batch in _asynchronous(batches):
+                for request in window.requests(batch):
+                    while window.full:
+                        if (result := window.accept(await self._receive(call, window.timeout_s))) is not None:
+                            yield result
+                    await self._send(call, request, window.timeout_s)
+            await call.done_writing()
+            while window.waiting:
+                if (result := window.accept(await self._receive(call, window.timeout_s))) is not None:
+                    yield result
+        finally:
+            call.cancel()
+
+    async def _send(self, call: Any, request: Any, timeout_s: float) -> None:
+        try:
+            with self._errors():
+                async with asyncio.timeout(timeout_s):
+                    await call.write(request)
+        except asyncio.InvalidStateError:  # The call has ended; reading tells why.
+            await self._receive(call, timeout_s)
+
+    async def _receive(self, call: Any, timeout_s: float) -> Any:
+        """Wait for a stream's next answer; gRPC knows deadlines of whole streams only."""
+        with self._errors():
+            async with asyncio.timeout(timeout_s):
+                message = await call.read()
+        if not isinstance(message, EmbedStreamResponse):  # gRPC's mark of the end.
+            raise Internal(f"{self.target} ended the stream before its last answer")
+        return message
+
+    async def _answer(self, request: Any, timeout_s: float) -> AsyncIterator[AnswerPiece]:
+        connection, method = self._connected(Rpc.ANSWER)
+        call = method(request, timeout=timeout_s, metadata=connection.metadata)
+        try:
+            with self._errors():
+                async for message in call:
+                    yield answer_piece(message)
+        finally:
+            call.cancel()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what gRPC and the event loop raise into our errors; a cancelled task stays cancelled."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target) from error
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer from {self.target} in time") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
+            raise
+
+    def _connected(self, rpc: Rpc) -> tuple[Connection, Any]:
+        """Return the connection, opened at the first call, and the callable of one method."""
+        if self._closed:
+            raise ConnectionFailed(f"the client of {self.target} is closed")
+        if self._connection is None:
+            self._connection = open_connection(grpc.aio, self.target, self.settings, self._credentials)
+        return self._connection, self._connection.methods[rpc]
+
+
+async def _asynchronous(batches: Iterable[Batch] | AsyncIterable[Batch]) -> AsyncIterator[Batch]:
+    if isinstance(batches, AsyncIterable):
+        async for batch in batches:
+            yield batch
+    else:
+        for batch in batches:
+            yield batch

@@ -1,0 +1,246 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import grpc
+
+from embedder_client import options as declared
+from embedder_client import plans
+from embedder_client.channel import channel_credentials, open_connection
+from embedder_client.contents import ContentLike
+from embedder_client.decoding import answer_piece
+from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
+from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.plans import Calls, Plan, Rpc
+from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.results import EmbedResult, LookupResult
+from embedder_client.rpc_errors import error_from_rpc
+from embedder_client.settings import ClientSettings
+from embedder_client.streams import StreamWindow
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """Asks a running embedder-serve; may be shared by threads, must not cross a fork.
+
+    Every method raises a type of `embedder_client.errors`; items that fail alone stand in the result's `failures`.
+    Keyword arguments are declared in `embedder_client.options`.
+
+    Args:
+        target: where the service listens, as gRPC names it: "host:port", "dns:///name:port", "unix:path".
+        settings: how to connect, wait and split.
+    """
+
+    def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
+        self.target = target
+        self.settings = settings or ClientSettings()
+        self._connection = open_connection(grpc, target, self.settings, channel_credentials(target, self.settings))
+        self._closed = False
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; calls in flight end with ConnectionFailed."""
+        self._closed = True
+        self._connection.channel.close()
+
+    def embed(
+        self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
+    ) -> EmbedResult:
+        """Embed contents: `str` is a text, `bytes` an image; see `embedder_client.contents` for more.
+
+        Returns:
+            One vector for each content, in order; (n, dim) float16 unless `dtype` says otherwise.
+        """
+        return self._run(plans.embed(self.settings, contents, options))
+
+    def embed_stream(
+        self, batches: Iterable[Iterable[ContentLike]], **options: Unpack[declared.EmbedStreamOptions]
+    ) -> Iterator[EmbedResult]:
+        """Embed many batches over one stream; a few are in flight together.
+
+        Batches are taken from the iterable in the caller's thread, as answers are taken. An error ends the stream;
+        batches that were not answered by then are lost to the caller.
+
+        Returns:
+            One result for each batch, in order.
+        """
+        return self._stream(StreamWindow(self.settings, options), batches)
+
+    def lookup(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.LookupOptions]) -> LookupResult:
+        """Read vectors by content hash (packed, or one by one); what is not held stands in the result's `wanted`."""
+        return self._run(plans.lookup(self.settings, hashes, options))
+
+    def predict(
+        self,
+        contents: Iterable[ContentLike] | None = None,
+        heads: Sequence[str] | Mapping[str, int] = (),
+        **options: Unpack[declared.PredictOptions],
+    ) -> PredictResult:
+        """Score contents, or `hashes`, with several heads at once.
+
+        Args:
+            contents: the contents; leave out when `hashes`, `texts` or `images` are given.
+            heads: names, with a version or alias if wanted ("topic@3"); or name to `top_k`.
+            options: see `PredictOptions`.
+        """
+        return self._run(plans.predict(self.settings, contents, heads, options))
+
+    def retrieve(
+        self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]
+    ) -> RetrieveResult:
+        """Find the items of an index that are nearest to each query."""
+        return self._run(plans.retrieve(self.settings, index, queries, options))
+
+    def recommend(self, index: str, **options: Unpack[declared.RecommendOptions]) -> RecommendResult:
+        """Find items like those of a history (`history_ids`, `history`), leaving out what the history holds."""
+        return self._run(plans.recommend(self.settings, index, options))
+
+    def answer(self, index: str, question: str, **options: Unpack[declared.AnswerOptions]) -> Iterator[AnswerPiece]:
+        """Answer a question from an index's documents, piece by piece."""
+        request, timeout_s = plans.answer(self.settings, index, question, options)
+        return self._answer(request, timeout_s)
+
+    def list_heads(self, **options: Unpack[declared.TimeOption]) -> HeadList:
+        """List the heads and indexes that can be asked."""
+        return self._run(plans.list_heads(self.settings, options))
+
+    def savings(self, **options: Unpack[declared.SavingsOptions]) -> SavingsReport:
+        """Report what sharing saved in a time range."""
+        return self._run(plans.savings(self.settings, options))
+
+    def spaces(self, **options: Unpack[declared.TimeOption]) -> SpaceList:
+        """List the embedding spaces that are served, and their aliases."""
+        return self._run(plans.spaces(self.settings, options))
+
+    def set_alias(self, alias: str, space: str, **options: Unpack[declared.TimeOption]) -> str:
+        """Point an alias at a space; returns the space that it pointed at before, empty if it is new."""
+        return self._run(plans.set_alias(self.settings, alias, space, options))
+
+    def cache_stats(self, **options: Unpack[declared.TimeOption]) -> CacheStats:
+        """Show the cache's size and counters."""
+        return self._run(plans.cache_stats(self.settings, options))
+
+    def limits(self, **options: Unpack[declared.TimeOption]) -> dict[str, int]:
+        """Show the limits that contents and calls must keep, by the name of the service's setting."""
+        return self._run(plans.limits(self.settings, options))
+
+    def delete(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.DeleteOptions]) -> int:
+        """Erase vectors by content hash; returns how many entries were held and are gone."""
+        return self._run(plans.delete(self.settings, hashes, options))
+
+    def _run(self, plan: Plan[Result]) -> Result:
+        """Carry a plan out."""
+        deadline = time.monotonic() + plan.timeout_s
+        try:
+            calls = next(plan.steps)
+            while True:
+                calls = plan.steps.send(self._ask(calls, deadline))
+        except StopIteration as finished:
+            result: Result = finished.value
+            return result
+
+    def _ask(self, calls: Calls, deadline: float) -> list[Any]:
+        """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
+        method: Any = self._method(calls.rpc)
+        metadata = self._connection.metadata
+        answers: list[Any] = []
+        pending: deque[Any] = deque()
+        try:
+            with self._errors():
+                if len(calls.requests) == 1:  # Blocks on the call itself; a future would start a thread.
+                    return [method(calls.requests[0], timeout=_remaining_s(deadline), metadata=metadata)]
+                for request in calls.requests:
+                    if len(pending) == self.settings.max_requests_in_flight:
+                        answers.append(pending[0].result())
+                        pending.popleft()
+                    pending.append(method.future(request, timeout=_remaining_s(deadline), metadata=metadata))
+                return answers + [call.result() for call in pending]
+        finally:
+            for call in pending:
+                call.cancel()
+
+    def _stream(self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]]) -> Iterator[EmbedResult]:
+        outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        call = self._method(Rpc.EMBED_STREAM)(iter(outbox.get, None), metadata=self._connection.metadata)
+        try:
+            for batch in batches:
+                for request in window.requests(batch):
+                    while window.full:
+                        if (result := window.accept(self._receive(call, window.timeout_s))) is not None:
+                            yield result
+                    outbox.put(request)
+            outbox.put(None)
+            while window.waiting:
+                if (result := window.accept(self._receive(call, window.timeout_s))) is not None:
+                    yield result
+        finally:
+            outbox.put(None)  # Ends gRPC's thread that waits for requests.
+            call.cancel()
+
+    def _receive(self, call: Any, timeout_s: float) -> Any:
+        """Wait for a stream's next answer; gRPC knows deadlines of whole streams only, so a timer cancels."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            call.cancel()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.start()
+        try:
+            with self._errors():
+                return next(call)
+        except StopIteration as error:
+            raise Internal(f"{self.target} ended the stream before its last answer") from error
+        except ConnectionFailed as error:
+            if expired.is_set():
+                raise DeadlineExceeded(f"no answer from {self.target} in {timeout_s:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _answer(self, request: Any, timeout_s: float) -> Iterator[AnswerPiece]:
+        call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=self._connection.metadata)
+        try:
+            with self._errors():
+                for message in call:
+                    yield answer_piece(message)
+        finally:
+            call.cancel()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what gRPC raises into our errors."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target) from error
+        except grpc.FutureCancelledError as error:
+            raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
+
+    def _method(self, rpc: Rpc) -> Any:
+        if self._closed:
+            raise ConnectionFailed(f"the client of {self.target} is closed")
+        return self._connection.methods[rpc]
+
+
+def _remaining_s(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

@@ -1,0 +1,237 @@
+"""Arguments to messages: where protobuf begins. Large inputs become several messages here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from embedder_client.content_hash import HASH_BYTES
+from embedder_client.contents import Content, ContentHash, Image, Post, Text, Video, as_content, gather_contents
+from embedder_client.errors import InvalidRequest
+from embedder_client.options import (
+    AnswerOptions,
+    EmbedStreamOptions,
+    LookupOptions,
+    PredictOptions,
+    RecommendOptions,
+    RetrieveOptions,
+    SavingsOptions,
+)
+from embedder_client.settings import ClientSettings
+from embedder_client.splitting import split_runs
+from embedder_client.v1 import (
+    admin_service_pb2,
+    content_pb2,
+    embedding_service_pb2,
+    head_service_pb2,
+    savings_service_pb2,
+)
+from embedder_client.vectors import Dtype
+
+Messages = list[content_pb2.Content]
+
+_DTYPES = {dtype.value: content_pb2.Dtype.Value(f"DTYPE_{dtype.name}") for dtype in Dtype}
+_LANES = {"interactive": content_pb2.LANE_INTERACTIVE, "bulk": content_pb2.LANE_BULK}
+_GROUPS = {
+    "": savings_service_pb2.SAVINGS_GROUP_UNSPECIFIED,
+    "task": savings_service_pb2.SAVINGS_GROUP_TASK,
+    "client": savings_service_pb2.SAVINGS_GROUP_CLIENT,
+    "space": savings_service_pb2.SAVINGS_GROUP_SPACE,
+    "lane": savings_service_pb2.SAVINGS_GROUP_LANE,
+}
+
+# A field's tag and length, at most, around one content in its message.
+_FRAME_BYTES = 8
+
+
+def split_contents(contents: Sequence[Content], settings: ClientSettings) -> list[Messages]:
+    """Encode contents and cut them into runs that each fit one message.
+
+    Raises:
+        InvalidRequest: a content can't travel: no UTF-8, not bytes, or larger than any message may be.
+    """
+    messages = [_content(content, position) for position, content in enumerate(contents)]
+    sizes = [message.ByteSize() + _FRAME_BYTES for message in messages]
+    for position, size in enumerate(sizes):
+        if size > settings.max_send_bytes:
+            raise InvalidRequest(f"content {position} has {size} bytes, over max_send_bytes={settings.max_send_bytes}")
+    runs = split_runs(sizes, max_bytes=settings.max_request_bytes, max_items=settings.max_request_items)
+    return [messages[run.start : run.stop] for run in runs]
+
+
+def split_hashes(packed: bytes, settings: ClientSettings) -> list[bytes]:
+    """Cut packed hashes into runs of `max_request_items` that keep the byte budget."""
+    items = max(1, min(settings.max_request_items, settings.max_request_bytes // HASH_BYTES))
+    step = items * HASH_BYTES
+    return [packed[start : start + step] for start in range(0, len(packed), step)]
+
+
+def embed_request(contents: Messages, options: EmbedStreamOptions) -> embedding_service_pb2.EmbedRequest:
+    """Build one Embed."""
+    return embedding_service_pb2.EmbedRequest(
+        contents=contents,
+        options=_vector_options(options),
+        lane=lane_value(options.get("lane")),
+        durable=options.get("durable", False),
+        task=options.get("task", ""),
+    )
+
+
+def lookup_request(hashes: bytes, options: LookupOptions) -> embedding_service_pb2.LookupRequest:
+    """Build one Lookup of packed hashes."""
+    return embedding_service_pb2.LookupRequest(
+        content_hashes=hashes, options=_vector_options(options), task=options.get("task", "")
+    )
+
+
+def predict_request(
+    contents: Messages | bytes, heads: Sequence[str] | Mapping[str, int], options: PredictOptions
+) -> head_service_pb2.PredictRequest:
+    """Build one Predict of contents, or of packed hashes when `contents` is bytes."""
+    messages, hashes = ([], contents) if isinstance(contents, bytes) else (contents, b"")
+    top_k = _count("top_k", options.get("top_k", 0))
+    selected = heads.items() if isinstance(heads, Mapping) else [(head, top_k) for head in _strings("heads", heads)]
+    return head_service_pb2.PredictRequest(
+        contents=messages,
+        content_hashes=hashes,
+        heads=[head_service_pb2.HeadSelector(head=head, top_k=_count("top_k", count)) for head, count in selected],
+        options=_vector_options(options),
+        include_vectors=options.get("include_vectors", False),
+        lane=lane_value(options.get("lane")),
+        task=options.get("task", ""),
+    )
+
+
+def retrieve_request(index: str, queries: Messages, options: RetrieveOptions) -> head_service_pb2.RetrieveRequest:
+    """Build one Retrieve."""
+    return head_service_pb2.RetrieveRequest(
+        index=index,
+        queries=queries,
+        top_k=_count("top_k", options.get("top_k", 0)),
+        lane=lane_value(options.get("lane")),
+        task=options.get("task", ""),
+    )
+
+
+def recommend_request(
+    index: str, options: RecommendOptions, settings: ClientSettings
+) -> head_service_pb2.RecommendRequest:
+    """Build one Recommend.
+
+    Raises:
+        InvalidRequest: the history is empty, or is too large for one message.
+    """
+    history_ids = _strings("history_ids", options.get("history_ids", ()))
+    history = gather_contents(options["history"]) if options.get("history") else []
+    if not history_ids and not history:
+        raise InvalidRequest("no history was given: history_ids or history is needed")
+    return head_service_pb2.RecommendRequest(
+        index=index,
+        history_ids=history_ids,
+        history=[message for run in split_contents(history, settings) for message in run],
+        top_k=_count("top_k", options.get("top_k", 0)),
+        exclude_ids=_strings("exclude_ids", options.get("exclude_ids", ())),
+        lane=lane_value(options.get("lane")),
+        task=options.get("task", ""),
+    )
+
+
+def answer_request(index: str, question: str, options: AnswerOptions) -> head_service_pb2.AnswerRequest:
+    """Build one Answer."""
+    return head_service_pb2.AnswerRequest(
+        index=index,
+        question=question,
+        top_k=_count("top_k", options.get("top_k", 0)),
+        max_tokens=_count("max_tokens", options.get("max_tokens", 0)),
+        task=options.get("task", ""),
+    )
+
+
+def savings_request(options: SavingsOptions) -> savings_service_pb2.GetSavingsRequest:
+    """Build one GetSavings."""
+    return savings_service_pb2.GetSavingsRequest(
+        start_time=_timestamp("start", options.get("start")),
+        end_time=_timestamp("end", options.get("end")),
+        group_by=_choice("group_by", options.get("group_by", "task"), _GROUPS),
+        task=options.get("task", ""),
+        client=options.get("client", ""),
+    )
+
+
+def delete_request(hashes: bytes, space: str) -> admin_service_pb2.DeleteContentsRequest:
+    """Build one DeleteContents of packed hashes."""
+    return admin_service_pb2.DeleteContentsRequest(content_hashes=hashes, space=space)
+
+
+def lane_value(lane: str | None) -> content_pb2.Lane:
+    """Return the wire's number of a lane; None means the service's default.
+
+    Raises:
+        InvalidRequest: no lane has this name.
+    """
+    return content_pb2.LANE_UNSPECIFIED if lane is None else _choice("lane", lane, _LANES)
+
+
+def _content(content: Content, position: int | str) -> content_pb2.Content:
+    try:
+        match content:
+            case Text(text):
+                return content_pb2.Content(text=text)
+            case Image(data):
+                return content_pb2.Content(image=data)
+            case Video(data):
+                return content_pb2.Content(video=data)
+            case ContentHash(digest):
+                return content_pb2.Content(content_hash=digest)
+            case Post(fields):
+                return _post(fields, position)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidRequest(f"content {position} can't be sent: {error}") from error
+
+
+def _post(fields: Mapping[str, Any], position: int | str) -> content_pb2.Content:
+    encoded = [
+        content_pb2.PostField(name=name, content=_content(as_content(value), f"{position}, field {name!r}"))
+        for name, value in fields.items()
+    ]
+    return content_pb2.Content(post=content_pb2.Post(fields=encoded))
+
+
+def _vector_options(options: LookupOptions) -> embedding_service_pb2.VectorOptions:
+    dtype = options.get("dtype")
+    return embedding_service_pb2.VectorOptions(
+        space=options.get("space", ""),
+        dim=_count("dim", options.get("dim", 0)),
+        dtype=content_pb2.DTYPE_UNSPECIFIED if dtype is None else _choice("dtype", dtype, _DTYPES),
+    )
+
+
+def _choice(name: str, value: str, allowed: Mapping[str, Any]) -> Any:
+    if value not in allowed:
+        raise InvalidRequest(f"{name}={value!r} is none of {', '.join(repr(choice) for choice in allowed)}")
+    return allowed[value]
+
+
+def _count(name: str, value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise InvalidRequest(f"{name}={value} must be 0 or more, and below 2**32")
+    return value
+
+
+def _strings(name: str, values: Iterable[str]) -> list[str]:
+    if isinstance(values, str):
+        raise InvalidRequest(f"{name} is a batch: give a list, such as {name}=[...], not one str")
+    return list(values)
+
+
+def _timestamp(name: str, moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{name}={moment.isoformat()} has no time zone: give one, such as datetime.UTC")
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

@@ -1,0 +1,144 @@
+"""What Predict, Retrieve, Recommend, Answer and ListHeads answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedder_client.figures import Figure
+from embedder_client.results import BatchResult
+from embedder_client.vectors import PackedVectors
+
+
+class HeadKind(StrEnum):
+    """What a head's scores mean."""
+
+    SINGLE_LABEL = "single_label"
+    MULTI_LABEL = "multi_label"
+    REGRESSION = "regression"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadPrediction:
+    """What one head says about every content of a call.
+
+    Attributes:
+        head: the head's name.
+        version: the one version that answered for every content.
+        kind: what the scores mean.
+        labels: the head's labels.
+        scores: (n, columns) float32; columns are the labels, or the top k, best first. Rows of failed items are zero.
+        label_indices: (n, columns) uint32: which label each score is of.
+        thresholds: (labels,) float32: scores at or over it count as a yes; None for single-label heads.
+        compute_time: the head's own time on this call.
+    """
+
+    head: str
+    version: int
+    kind: HeadKind
+    labels: tuple[str, ...]
+    scores: npt.NDArray[np.float32]
+    label_indices: npt.NDArray[np.uint32]
+    thresholds: npt.NDArray[np.float32] | None
+    compute_time: Figure | None
+
+    def ranked(self, index: int) -> list[tuple[str, float]]:
+        """Return the labels and scores of one content, best first."""
+        scores, labels = self.scores[index], self.label_indices[index]  # (columns,)
+        order = np.argsort(-scores, kind="stable")
+        return [(self.labels[labels[column]], float(scores[column])) for column in order]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PredictResult(BatchResult):
+    """What several heads say about several contents.
+
+    Attributes:
+        predictions: one for each head, in the order of asking.
+        packed: the vectors, if asked for with `include_vectors`.
+    """
+
+    predictions: tuple[HeadPrediction, ...]
+    packed: PackedVectors | None
+
+    @property
+    def vectors(self) -> npt.NDArray[Any] | None:
+        """The matrix as asked, see `EmbedResult.vectors`; None if it was not asked for."""
+        return None if self.packed is None else self.packed.stored
+
+    def __getitem__(self, head: str) -> HeadPrediction:
+        """Return the prediction of the head that has this name."""
+        for prediction in self.predictions:
+            if prediction.head == head:
+                return prediction
+        raise KeyError(head)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector."""
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrieveResult(BatchResult):
+    """The items nearest to each query, best first; a failed query has none."""
+
+    results: list[list[Hit]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RecommendResult(BatchResult):
+    """Items like those of a history, best first; `sources` and `failures` concern the history's contents."""
+
+    hits: list[Hit]
+
+
+@dataclass(frozen=True)
+class AnswerPiece:
+    """The next words of an answer; the last piece brings the passages that were used."""
+
+    text: str
+    citations: list[Hit]
+
+
+@dataclass(frozen=True)
+class HeadInfo:
+    """One version of a head."""
+
+    head: str
+    version: int
+    kind: HeadKind
+    labels: tuple[str, ...]
+    space_digest: bytes
+    aliases: tuple[str, ...]
+    created_at: datetime | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """One index."""
+
+    index: str
+    items: int
+    space_digest: bytes
+    kind: str
+
+
+@dataclass(frozen=True)
+class HeadList:
+    """The heads and indexes that can be asked."""
+
+    heads: tuple[HeadInfo, ...]
+    indexes: tuple[IndexInfo, ...]

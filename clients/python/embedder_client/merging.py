@@ -1,0 +1,135 @@
+"""Parts of a split call to one result: rows in order, positions shifted, costs summed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedder_client.errors import ErrorDetails, FailedPrecondition, Internal
+from embedder_client.figures import common_provenance, sum_costs, sum_figures
+from embedder_client.heads import HeadPrediction, PredictResult, RetrieveResult
+from embedder_client.results import EmbedResult, ItemSource, LookupResult, move_failure, shift_failures
+from embedder_client.vectors import fill_rows, join_vectors
+
+
+def merge_embeds(parts: Sequence[EmbedResult]) -> EmbedResult:
+    """Join the answers to a call's Embeds.
+
+    Raises:
+        FailedPrecondition: the space changed between the parts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return EmbedResult(
+        packed=join_vectors([part.packed for part in parts]),
+        sources=[source for part in parts for source in part.sources],
+        failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
+        provenance=common_provenance([part.provenance for part in parts]),
+        cost=sum_costs([part.cost for part in parts]),
+    )
+
+
+def merge_lookups(parts: Sequence[LookupResult]) -> LookupResult:
+    """Join the answers to a call's Lookups.
+
+    Raises:
+        FailedPrecondition: the space changed between the parts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    wanted: list[int] = []
+    start = 0
+    for part in parts:
+        wanted += [start + position for position in part.wanted]
+        start += len(part)
+    return LookupResult(
+        packed=join_vectors([part.packed for part in parts]),
+        wanted=wanted,
+        provenance=common_provenance([part.provenance for part in parts]),
+        cost=sum_costs([part.cost for part in parts]),
+    )
+
+
+def complete_lookup(held: LookupResult, computed: EmbedResult | None) -> EmbedResult:
+    """Put the vectors of the wanted contents into a look-up's gaps.
+
+    Args:
+        held: the look-up of every content.
+        computed: the answer for `held.wanted`, in that order; None when nothing was wanted.
+
+    Raises:
+        FailedPrecondition: the space changed between the two.
+    """
+    sources = [ItemSource.CACHE] * len(held)
+    if computed is None:
+        return EmbedResult(packed=held.packed, sources=sources, failures=[], provenance=held.provenance, cost=held.cost)
+    for position, source in zip(held.wanted, computed.sources, strict=True):
+        sources[position] = source
+    return EmbedResult(
+        packed=fill_rows(held.packed, held.wanted, computed.packed),
+        sources=sources,
+        failures=[move_failure(failure, held.wanted[failure.index]) for failure in computed.failures],
+        provenance=common_provenance([held.provenance, computed.provenance]),
+        cost=sum_costs([held.cost, computed.cost]),
+    )
+
+
+def merge_predicts(parts: Sequence[PredictResult]) -> PredictResult:
+    """Join the answers to a call's Predicts.
+
+    Raises:
+        FailedPrecondition: the space, or a head's version, changed between the parts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if len({len(part.predictions) for part in parts}) > 1:
+        raise Internal("the parts of one call came back with different numbers of heads")
+    packed = [part.packed for part in parts if part.packed is not None]
+    return PredictResult(
+        predictions=tuple(
+            _join_predictions(pieces) for pieces in zip(*(part.predictions for part in parts), strict=True)
+        ),
+        packed=join_vectors(packed) if packed else None,
+        sources=[source for part in parts for source in part.sources],
+        failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
+        provenance=common_provenance([part.provenance for part in parts]),
+        cost=sum_costs([part.cost for part in parts]),
+    )
+
+
+def merge_retrieves(parts: Sequence[RetrieveResult]) -> RetrieveResult:
+    """Join the answers to a call's Retrieves.
+
+    Raises:
+        FailedPrecondition: the space changed between the parts.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return RetrieveResult(
+        results=[found for part in parts for found in part.results],
+        sources=[source for part in parts for source in part.sources],
+        failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
+        provenance=common_provenance([part.provenance for part in parts]),
+        cost=sum_costs([part.cost for part in parts]),
+    )
+
+
+def _join_predictions(pieces: Sequence[HeadPrediction]) -> HeadPrediction:
+    first = pieces[0]
+    for piece in pieces[1:]:
+        if (piece.head, piece.version, piece.labels) != (first.head, first.version, first.labels):
+            raise FailedPrecondition(
+                f"head {first.head} changed during the call, from {first.version} to {piece.version}: ask again",
+                ErrorDetails(reason="HEAD_CHANGED", domain="embedder_client"),
+            )
+    return HeadPrediction(
+        head=first.head,
+        version=first.version,
+        kind=first.kind,
+        labels=first.labels,
+        scores=np.concatenate([piece.scores for piece in pieces]),
+        label_indices=np.concatenate([piece.label_indices for piece in pieces]),
+        thresholds=first.thresholds,
+        compute_time=sum_figures([piece.compute_time for piece in pieces]),
+    )

@@ -1,0 +1,247 @@
+"""What each call says to the service, without saying it: both clients carry these plans out.
+
+A plan's steps are a generator: it yields requests that may be in flight together, receives their answers in the same
+order, and returns the result. So asking in two steps (look up, then embed what is wanted) is written once, for threads
+and for asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from embedder_client import decoding, encoding, merging
+from embedder_client import options as declared
+from embedder_client.content_hash import HASH_BYTES
+from embedder_client.contents import Content, ContentLike, content_digest, gather_contents, pack_hashes
+from embedder_client.errors import Internal, InvalidRequest
+from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.results import EmbedResult, LookupResult
+from embedder_client.settings import ClientSettings
+from embedder_client.v1 import admin_service_pb2, head_service_pb2
+
+Result = TypeVar("Result")
+Batch = TypeVar("Batch", bound=Sized)
+
+_LOOKUP_KEYS = frozenset(declared.LookupOptions.__annotations__)
+
+
+class Rpc(StrEnum):
+    """Every method of the wire, by its name; a test compares this with the descriptors."""
+
+    EMBED = "Embed"
+    EMBED_STREAM = "EmbedStream"
+    LOOKUP = "Lookup"
+    PREDICT = "Predict"
+    RECOMMEND = "Recommend"
+    RETRIEVE = "Retrieve"
+    ANSWER = "Answer"
+    LIST_HEADS = "ListHeads"
+    GET_SAVINGS = "GetSavings"
+    LIST_SPACES = "ListSpaces"
+    SET_ALIAS = "SetAlias"
+    GET_CACHE_STATS = "GetCacheStats"
+    DELETE_CONTENTS = "DeleteContents"
+    GET_LIMITS = "GetLimits"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Requests to one method; they may be in flight together, and their answers are wanted in this order."""
+
+    rpc: Rpc
+    requests: Sequence[Message]
+
+
+Steps = Generator[Calls, list[Any], Result]
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Result]):
+    """The steps of one call, and the time that they have together."""
+
+    steps: Steps[Result]
+    timeout_s: float
+
+
+def embed(
+    settings: ClientSettings, contents: Iterable[ContentLike] | None, options: declared.EmbedOptions
+) -> Plan[EmbedResult]:
+    """Plan Embeds of every content; with `by_hash`, Lookups first and Embeds of what is wanted."""
+    declared.check_options(declared.EmbedOptions, options)
+    gathered = gather_contents(contents, options.get("texts"), options.get("images"))
+    runs = encoding.split_contents(gathered, settings)
+    timeout_s = call_timeout_s(settings, options, parts=len(runs))
+    if options.get("by_hash", False):
+        return Plan(_embed_wanted(settings, gathered, options), timeout_s)
+    requests = [encoding.embed_request(run, options) for run in runs]
+    return Plan(_batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(gathered)), timeout_s)
+
+
+def _embed_wanted(
+    settings: ClientSettings, contents: Sequence[Content], options: declared.EmbedOptions
+) -> Steps[EmbedResult]:
+    looked_up = cast(declared.LookupOptions, {name: value for name, value in options.items() if name in _LOOKUP_KEYS})
+    held = yield from lookup(settings, [content_digest(content) for content in contents], looked_up).steps
+    if not held.wanted:
+        return merging.complete_lookup(held, None)
+    runs = encoding.split_contents([contents[position] for position in held.wanted], settings)
+    requests = [encoding.embed_request(run, options) for run in runs]
+    computed = yield from _batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(held.wanted))
+    return merging.complete_lookup(held, computed)
+
+
+def lookup(
+    settings: ClientSettings, hashes: bytes | Iterable[bytes], options: declared.LookupOptions
+) -> Plan[LookupResult]:
+    """Plan Lookups of every hash."""
+    declared.check_options(declared.LookupOptions, options)
+    packed = pack_hashes(hashes)
+    requests = [encoding.lookup_request(run, options) for run in encoding.split_hashes(packed, settings)]
+    steps = _batches(Rpc.LOOKUP, requests, decoding.lookup_result, merging.merge_lookups, len(packed) // HASH_BYTES)
+    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+
+
+def predict(
+    settings: ClientSettings,
+    contents: Iterable[ContentLike] | None,
+    heads: Sequence[str] | Mapping[str, int],
+    options: declared.PredictOptions,
+) -> Plan[PredictResult]:
+    """Plan Predicts of every content or hash with every head."""
+    declared.check_options(declared.PredictOptions, options)
+    if not heads:
+        raise InvalidRequest("no head was given: at least one is needed")
+    runs: Sequence[encoding.Messages | bytes]
+    if "hashes" in options:
+        if contents is not None or "texts" in options or "images" in options:
+            raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
+        packed = pack_hashes(options["hashes"])
+        runs, items = encoding.split_hashes(packed, settings), len(packed) // HASH_BYTES
+    else:
+        gathered = gather_contents(contents, options.get("texts"), options.get("images"))
+        runs, items = encoding.split_contents(gathered, settings), len(gathered)
+    requests = [encoding.predict_request(run, heads, options) for run in runs]
+    steps = _batches(Rpc.PREDICT, requests, decoding.predict_result, merging.merge_predicts, items)
+    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+
+
+def retrieve(
+    settings: ClientSettings, index: str, queries: Iterable[ContentLike], options: declared.RetrieveOptions
+) -> Plan[RetrieveResult]:
+    """Plan Retrieves of every query."""
+    declared.check_options(declared.RetrieveOptions, options)
+    gathered = gather_contents(queries)
+    requests = [encoding.retrieve_request(index, run, options) for run in encoding.split_contents(gathered, settings)]
+    steps = _batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(gathered))
+    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+
+
+def recommend(settings: ClientSettings, index: str, options: declared.RecommendOptions) -> Plan[RecommendResult]:
+    """Plan one Recommend; a history is one thing, so it is never split."""
+    declared.check_options(declared.RecommendOptions, options)
+    request = encoding.recommend_request(index, options, settings)
+    return Plan(_single(Rpc.RECOMMEND, request, decoding.recommend_result), call_timeout_s(settings, options))
+
+
+def answer(
+    settings: ClientSettings, index: str, question: str, options: declared.AnswerOptions
+) -> tuple[head_service_pb2.AnswerRequest, float]:
+    """Return the request of a streamed Answer, and the time that the whole answer has."""
+    declared.check_options(declared.AnswerOptions, options)
+    return encoding.answer_request(index, question, options), call_timeout_s(settings, options)
+
+
+def list_heads(settings: ClientSettings, options: declared.TimeOption) -> Plan[HeadList]:
+    """Plan one ListHeads."""
+    declared.check_options(declared.TimeOption, options)
+    request = head_service_pb2.ListHeadsRequest()
+    return Plan(_single(Rpc.LIST_HEADS, request, decoding.head_list), call_timeout_s(settings, options))
+
+
+def savings(settings: ClientSettings, options: declared.SavingsOptions) -> Plan[SavingsReport]:
+    """Plan one GetSavings."""
+    declared.check_options(declared.SavingsOptions, options)
+    request = encoding.savings_request(options)
+    return Plan(_single(Rpc.GET_SAVINGS, request, decoding.savings_report), call_timeout_s(settings, options))
+
+
+def spaces(settings: ClientSettings, options: declared.TimeOption) -> Plan[SpaceList]:
+    """Plan one ListSpaces."""
+    declared.check_options(declared.TimeOption, options)
+    request = admin_service_pb2.ListSpacesRequest()
+    return Plan(_single(Rpc.LIST_SPACES, request, decoding.space_list), call_timeout_s(settings, options))
+
+
+def set_alias(settings: ClientSettings, alias: str, space: str, options: declared.TimeOption) -> Plan[str]:
+    """Plan one SetAlias."""
+    declared.check_options(declared.TimeOption, options)
+    request = admin_service_pb2.SetAliasRequest(alias=alias, space=space)
+    steps = _single(Rpc.SET_ALIAS, request, decoding.previous_space)
+    return Plan(steps, call_timeout_s(settings, options))
+
+
+def cache_stats(settings: ClientSettings, options: declared.TimeOption) -> Plan[CacheStats]:
+    """Plan one GetCacheStats."""
+    declared.check_options(declared.TimeOption, options)
+    request = admin_service_pb2.GetCacheStatsRequest()
+    return Plan(_single(Rpc.GET_CACHE_STATS, request, decoding.cache_stats), call_timeout_s(settings, options))
+
+
+def limits(settings: ClientSettings, options: declared.TimeOption) -> Plan[dict[str, int]]:
+    """Plan one GetLimits."""
+    declared.check_options(declared.TimeOption, options)
+    request = admin_service_pb2.GetLimitsRequest()
+    return Plan(_single(Rpc.GET_LIMITS, request, decoding.limits), call_timeout_s(settings, options))
+
+
+def delete(settings: ClientSettings, hashes: bytes | Iterable[bytes], options: declared.DeleteOptions) -> Plan[int]:
+    """Plan DeleteContents of every hash."""
+    declared.check_options(declared.DeleteOptions, options)
+    space = options.get("space", "")
+    requests = [encoding.delete_request(run, space) for run in encoding.split_hashes(pack_hashes(hashes), settings)]
+    return Plan(_delete(requests), call_timeout_s(settings, options, parts=len(requests)))
+
+
+def _delete(requests: Sequence[Message]) -> Steps[int]:
+    answers = yield Calls(Rpc.DELETE_CONTENTS, requests)
+    return sum(answer.deleted for answer in answers)
+
+
+def call_timeout_s(settings: ClientSettings, options: Mapping[str, Any], *, parts: int = 1) -> float:
+    """Return the time that a whole call has: what was asked, or the settings' time for each part.
+
+    Raises:
+        InvalidRequest: the time is not over 0.
+    """
+    timeout_s: float | None = options.get("timeout_s")
+    if timeout_s is None:
+        return parts * (settings.bulk_timeout_s if options.get("lane") == "bulk" else settings.timeout_s)
+    if not timeout_s > 0:
+        raise InvalidRequest(f"timeout_s={timeout_s} must be over 0")
+    return timeout_s
+
+
+def _single(rpc: Rpc, request: Message, decode: Callable[[Any], Result]) -> Steps[Result]:
+    (answer,) = yield Calls(rpc, [request])
+    return decode(answer)
+
+
+def _batches(
+    rpc: Rpc,
+    requests: Sequence[Message],
+    decode: Callable[[Any], Batch],
+    merge: Callable[[list[Batch]], Batch],
+    items: int,
+) -> Steps[Batch]:
+    """Ask about `items` items in several requests; the answer must hold as many, or rows would be taken for others."""
+    answers = yield Calls(rpc, requests)
+    result = merge([decode(answer) for answer in answers])
+    if len(result) != items:
+        raise Internal(f"{items} items were asked about, and the service answered for {len(result)}")
+    return result
