@@ -72,6 +72,10 @@ class Overloaded(EmbedderError):
         self.retry_after_ms = retry_after_ms
 
 
+class StoreFailed(EmbedderError):
+    """The vector was computed, and could not be made durable; a call that asked for that fails."""
+
+
 class DeadlineExpired(EmbedderError):
     """The caller's deadline passed, or can't be met, before the work reached the device."""
 
@@ -82,6 +86,10 @@ class Unavailable(EmbedderError):
 
 class EncoderError(EmbedderError):
     """The forward pass failed; no row of the batch is valid."""
+
+
+class OutOfDeviceMemory(EncoderError):
+    """The batch does not fit into the device's memory; half of it may."""
 
 
 class NonFiniteVector(EncoderError):

@@ -1,0 +1,86 @@
+"""embedder-serve: the daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from embedder.cli.logs import configure_logs
+from embedder.config import ServeSettings, load_settings
+from embedder.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from embedder.server.runtime import Runtime
+    from embedder.server.service import Service
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; exit 2 when a setting is wrong."""
+    console = Console(stderr=True)
+    try:
+        settings = load_settings(sys.argv[1:])
+        configure_logs(log_format=settings.log_format, level=settings.log_level)
+        _serve(settings, console)
+    except ConfigurationError as error:
+        console.print(f"[bold red]embedder-serve can't start:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _serve(settings: ServeSettings, console: Console) -> None:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    # gRPC's and torch's own messages would break the banner and the JSON lines.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from embedder.server.service import Service
+
+    service = Service(settings)
+    runtime = service.start()
+    print_banner(console, service, runtime)
+    stop.wait()
+    service.stop()
+
+
+def print_banner(console: Console, service: Service, runtime: Runtime) -> None:
+    """Say where the service listens, what it serves, and where it keeps it."""
+    settings = runtime.settings
+    table = Table(
+        title="embedder-serve is ready", title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_row("listens on", f"{service.address} ({_guards(settings)})")
+    for space in runtime.spaces:
+        info = space.info
+        media = ", ".join(sorted(info.modalities))
+        table.add_row(
+            "space", f"{space.name}: {info.model_id}, {media}, dim {info.dim}, {info.numerics} on {info.device}"
+        )
+        table.add_row("", f"digest {space.digest.hex()[:16]}")
+    stats = runtime.cache.stats()
+    limit_gib = stats.max_bytes / (1 << 30)
+    table.add_row("cache", f"{settings.cache_path} ({stats.entries:,} vectors, limit {limit_gib:.3g} GiB)")
+    table.add_row("heads", f"{settings.heads_path} ({len(runtime.heads.list())} heads)")
+    table.add_row("savings", str(settings.ledger_path))
+    console.print(table, highlight=False, soft_wrap=True)
+    if settings.insecure_listen and not (settings.is_loopback or settings.is_guarded):
+        console.print(
+            "[bold yellow]Warning:[/] reachable from other machines without TLS and a bearer token (--insecure-listen): "
+            "whoever reaches this port can read vectors and spend device time.",
+            soft_wrap=True,
+        )
+
+
+def _guards(settings: ServeSettings) -> str:
+    tls = "TLS" if settings.tls_certificate else "no TLS"
+    token = "bearer token" if settings.bearer_token else "no token"
+    return (
+        f"{tls}, {token}"
+        if not settings.is_loopback or settings.tls_certificate or settings.bearer_token
+        else "this machine only"
+    )

@@ -1,0 +1,260 @@
+"""Every setting of the service, declared once: name, type, default, bounds and consequence.
+
+Each field is a flag (`--max-batch-tokens`), an environment variable (`EMBEDDER_MAX_BATCH_TOKENS`) and a key of the TOML file
+(`max_batch_tokens`). A flag wins over the environment, the environment over the file, the file over the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from embedder.errors import ConfigurationError
+
+_SPACE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}@[1-9][0-9]{0,8}")
+_LOOPBACK_HOSTS = ("127.", "localhost", "[::1]", "unix:")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def parse_bytes(value: object) -> object:
+    """Turn '16 GiB' into a number of bytes; anything but such a text is returned as it is."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        return int(float(match[1]) * _SIZE_UNITS[match[2]])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+
+
+def default_data_dir() -> Path:
+    """Return where the service keeps its files unless told otherwise, by the XDG rule."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "embedder"
+
+
+class ServeSettings(BaseSettings):
+    """Serve shared embeddings over gRPC: one encoder, one cache, many task heads.
+
+    Every flag is also an environment variable (EMBEDDER_ and its name in capitals) and a key of the TOML file that --config names.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDDER_",
+        extra="forbid",
+        frozen=True,
+        cli_prog_name="embedder-serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    config: Path | None = Field(None, description="TOML file with any of these settings.")
+
+    # Where it listens, and who may call
+    listen_address: str = Field(
+        "127.0.0.1:50051",
+        description="Address and port; port 0 takes a free one, unix:PATH a socket. Beyond loopback, TLS and a bearer token are "
+        "required, or --insecure-listen.",
+    )
+    insecure_listen: bool = Field(
+        False,
+        description="Allow listening beyond loopback without TLS and a bearer token: whoever reaches the port reads every vector.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the server's certificate chain; turns TLS on."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
+    bearer_token: SecretStr | None = Field(
+        None,
+        description="Token that every call must bring as 'authorization: Bearer ...'. Better given by the environment than by a flag.",
+    )
+    max_calls: int = Field(
+        64,
+        ge=4,
+        le=1024,
+        description="Calls worked on at once; each is a thread. Further ones wait in line, hits among them.",
+    )
+    max_message_bytes: Bytes = Field(32 << 20, ge=1 << 16, le=1 << 30, description="Largest request and reply.")
+    max_items_per_call: int = Field(1024, ge=1, description="Contents in one call; more is refused as a whole.")
+    default_deadline_ms: int = Field(30_000, ge=1, description="Deadline of calls that bring none.")
+    drain_grace_ms: int = Field(
+        15_000,
+        ge=0,
+        description="After SIGTERM, time for running calls to end; health says NOT_SERVING from its start.",
+    )
+    drain_delay_ms: int = Field(
+        0,
+        ge=0,
+        description="After SIGTERM, time in which new calls are still taken, so that load balancers see NOT_SERVING first.",
+    )
+
+    # The encoder
+    model: str = Field(
+        "default",
+        description="Encoder: 'default' (text and images, installed with the package), 'open_clip:ARCH/PRETRAINED', 'hf:REPO@REVISION', "
+        "or a local folder. Another model is another space: nothing cached for the old one is served for the new one.",
+    )
+    space: str = Field(
+        "default@1", description="Name and version of the embedding space; the name alone is an alias for it."
+    )
+    device: str = Field("auto", description="'cpu', 'cuda:0', or 'auto': the first GPU if there is one.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Numerics of the forward pass; each makes a space of its own. 'auto': bf16 where the processor computes it, else fp32.",
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the forward pass; 0: one for each core.")
+
+    # The engine
+    max_batch_tokens: int = Field(
+        4_096,
+        ge=16,
+        description="Tokens in one batch of texts; larger fills the device better and lets urgent work wait longer.",
+    )
+    max_batch_images: int = Field(16, ge=1, description="Images in one batch; likewise.")
+    max_queue_ms: int = Field(
+        10_000,
+        ge=1,
+        description="Estimated device milliseconds that may wait in the interactive lane; beyond, calls are refused at once.",
+    )
+    max_bulk_queue_ms: int = Field(120_000, ge=1, description="The same for the bulk lane.")
+    prepare_threads: int = Field(2, ge=1, description="Threads that tokenize and decode what the cache does not hold.")
+
+    # Limits of one content
+    max_text_bytes: Bytes = Field(
+        256 << 10, ge=1, description="Longest text; tokens beyond the model's limit are cut, as is usual."
+    )
+    max_image_bytes: Bytes = Field(20 << 20, ge=1, description="Largest image file.")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Largest width x height; checked before a pixel is decoded."
+    )
+    max_image_side: int = Field(16_384, ge=1, description="Largest width or height.")
+
+    # What is kept
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder of the cache, heads, indexes and ledger unless set apart."
+    )
+    cache_dir: Path | None = Field(None, description="Folder of the vector cache; default: DATA_DIR/cache.")
+    cache_limit_bytes: Bytes = Field(
+        16 << 30, ge=16 << 20, description="Disk that the cache may take; the oldest unused vectors go first."
+    )
+    cache_durability: Literal["kill-safe", "full"] = Field(
+        "kill-safe",
+        description="'full' survives a power loss; 'kill-safe' survives kill -9 and may lose the last commits at a power loss, at twice the "
+        "write rate.",
+    )
+    heads_dir: Path | None = Field(None, description="Folder of the heads; default: DATA_DIR/heads.")
+    indexes_dir: Path | None = Field(
+        None, description="Folder of the nearest-neighbour indexes; default: DATA_DIR/indexes."
+    )
+    ledger_file: Path | None = Field(
+        None, description="SQLite file of the savings ledger; default: DATA_DIR/savings.sqlite."
+    )
+
+    # What is said
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="'auto': for people on a terminal, JSON lines elsewhere. Logs go to standard error."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="'debug' says one line for each call."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file that `config` names below the environment."""
+        given = init_settings() | env_settings()
+        file = given.get("config")
+        toml = (TomlConfigSettingsSource(settings_cls, toml_file=_existing(Path(file))),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> ServeSettings:
+        if not _SPACE_NAME.fullmatch(self.space):
+            raise ValueError(
+                f"space={self.space!r}: a space is NAME@VERSION in small letters, digits, '-' and '_', such as 'default@1'"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: give both or neither")
+        if not (self.is_loopback or self.is_guarded or self.insecure_listen):
+            raise ValueError(
+                f"listen_address={self.listen_address!r} can be reached from other machines: give tls_certificate, tls_key and "
+                "bearer_token, or allow it with --insecure-listen"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        return self.listen_address.startswith(_LOOPBACK_HOSTS)
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether TLS and a bearer token are both set."""
+        return self.tls_certificate is not None and self.bearer_token is not None
+
+    @property
+    def cache_path(self) -> Path:
+        """Folder of the vector cache."""
+        return self.cache_dir or self.data_dir / "cache"
+
+    @property
+    def heads_path(self) -> Path:
+        """Folder of the heads."""
+        return self.heads_dir or self.data_dir / "heads"
+
+    @property
+    def indexes_path(self) -> Path:
+        """Folder of the nearest-neighbour indexes."""
+        return self.indexes_dir or self.data_dir / "indexes"
+
+    @property
+    def ledger_path(self) -> Path:
+        """SQLite file of the savings ledger."""
+        return self.ledger_file or self.data_dir / "savings.sqlite"
+
+
+def load_settings(arguments: Sequence[str] | None = None, **overrides: Any) -> ServeSettings:
+    """Read the settings from flags, environment and TOML file.
+
+    Args:
+        arguments: command-line flags; None reads none.
+        overrides: settings by name, above the environment; for use from Python.
+    Raises:
+        ConfigurationError: a setting is wrong; the message names each.
+        SystemExit: `--help` was asked, or a flag is unknown.
+    """
+    try:
+        if arguments is None:
+            return ServeSettings(**overrides)
+        # The file must be known before the flags above it are laid over it.
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        config = first.parse_known_args(arguments)[0].config
+        given = {"config": config} if config else {}
+        return ServeSettings(_cli_parse_args=list(arguments), **given, **overrides)  # type: ignore[call-arg]  # their keyword
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise ConfigurationError("; ".join(line.replace("settings: Value error, ", "") for line in lines)) from error
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigurationError(f"config={str(path)!r} is not a file")
+    return path

@@ -1,0 +1,53 @@
+"""Admission: work that could not be answered in time is refused at once, in device milliseconds, not in request counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from embedder.engine.contents import Lane
+from embedder.errors import Overloaded
+
+_LONGEST_PUSHBACK_MS = 10_000
+_SHORTEST_PUSHBACK_MS = 20
+
+
+class Admission:
+    """Counts the estimated device seconds of everything admitted and not yet answered, by lane. Thread-safe.
+
+    Interactive work waits behind interactive work only; bulk work waits behind both.
+    """
+
+    def __init__(self, *, max_queue_s: Mapping[Lane, float]) -> None:
+        self._max_queue_s = dict(max_queue_s)
+        self._queued_s = dict.fromkeys(Lane, 0.0)
+        self._lock = threading.Lock()
+
+    def admit(self, lane: Lane, seconds: float, *, seconds_left: float) -> None:
+        """Count `seconds` of new work in.
+
+        Work is always admitted when nothing is queued before it, however large it is.
+
+        Raises:
+            Overloaded: the queue is over the lane's limit, or could not be worked off within `seconds_left`.
+        """
+        with self._lock:
+            before = sum(queued for other, queued in self._queued_s.items() if other <= lane)
+            allowed = min(self._max_queue_s[lane], seconds_left)
+            if before > 0 and before + seconds > allowed:
+                excess_ms = int(1_000 * (before + seconds - allowed))
+                raise Overloaded(
+                    f"{before * 1_000:.0f} ms of device work are queued before this call's {seconds * 1_000:.0f} ms; "
+                    f"allowed are {allowed * 1_000:.0f} ms in the {lane.name.lower()} lane",
+                    retry_after_ms=min(max(excess_ms, _SHORTEST_PUSHBACK_MS), _LONGEST_PUSHBACK_MS),
+                )
+            self._queued_s[lane] += seconds
+
+    def release(self, lane: Lane, seconds: float) -> None:
+        """Count work out that was answered, whatever the answer."""
+        with self._lock:
+            self._queued_s[lane] = max(0.0, self._queued_s[lane] - seconds)
+
+    def queued_s(self, lane: Lane) -> float:
+        """Return the estimated device seconds that are admitted and unanswered in a lane."""
+        return self._queued_s[lane]

@@ -1,0 +1,104 @@
+"""What the engine is asked for, and what it answers: the values that cross its border."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from embedder.errors import EmbedderError
+from embedder_client.content_hash import Modality
+
+HalfVectors = npt.NDArray[np.float16]
+
+
+class Lane(IntEnum):
+    """How urgent work is; a smaller number is served first."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class Source(IntEnum):
+    """Where an item's vector came from; the numbers are the wire's `ItemSource`."""
+
+    CACHE = 1
+    IN_FLIGHT = 2
+    COMPUTED = 3
+    SHARED_CACHE = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ContentItem:
+    """One content of a call.
+
+    Attributes:
+        content_hash: 32 bytes; empty when `error` is set.
+        modality: its medium; None when only the hash is known.
+        payload: the text, or the file's bytes; None when only the hash is known.
+        error: why the item can't be served, found while it was read; it fails alone.
+    """
+
+    content_hash: bytes
+    modality: Modality | None = None
+    payload: str | bytes | None = None
+    error: EmbedderError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOptions:
+    """How a call's contents are embedded.
+
+    Attributes:
+        deadline: `time.monotonic()` seconds after which nobody waits for the answer.
+        lane: how urgent the work is.
+        durable: answer only when every computed vector is committed to the cache.
+        task: who the work is for, in the savings ledger.
+        client: who asks, in the savings ledger.
+    """
+
+    deadline: float
+    lane: Lane = Lane.INTERACTIVE
+    durable: bool = False
+    task: str = ""
+    client: str = ""
+
+
+@dataclass(slots=True)
+class CallTimings:
+    """Seconds of one call by part; parts of different items overlap."""
+
+    lookup_s: float = 0.0
+    queue_s: float = 0.0
+    prepare_s: float = 0.0
+    encode_s: float = 0.0
+    store_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOutcome:
+    """The answer to one call.
+
+    Attributes:
+        vectors: (n, dim) float16 of L2 norm 1 in the order of asking; rows of failed items are zero.
+        sources: (n,) uint8 of `Source`.
+        failures: index of each failed item to the reason.
+        timings: how the call's time was spent.
+        device_seconds: device time of what was computed for this call.
+        unshared_seconds: device time had every item been encoded for this call, estimated.
+    """
+
+    vectors: HalfVectors
+    sources: npt.NDArray[np.uint8]
+    failures: Mapping[int, EmbedderError] = field(default_factory=dict)
+    timings: CallTimings = field(default_factory=CallTimings)
+    device_seconds: float = 0.0
+    unshared_seconds: float = 0.0
+
+    def count(self, source: Source) -> int:
+        """Return how many items came from `source`."""
+        return int(np.count_nonzero(self.sources == source))

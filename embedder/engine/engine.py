@@ -1,0 +1,261 @@
+"""The engine: look up, join what is in flight, and compute the rest once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import structlog
+
+from embedder.encoders.base import Encoder
+from embedder.engine.admission import Admission
+from embedder.engine.contents import CallTimings, ContentItem, EmbedOptions, EmbedOutcome, Lane, Source
+from embedder.engine.cost_model import CostModel
+from embedder.engine.preparer import Preparer
+from embedder.engine.ready_queue import ReadyQueue
+from embedder.engine.single_flight import Flight, FlightTable
+from embedder.engine.ticket import Delivery, Ticket
+from embedder.engine.worker import DeviceWorker, EncodedBatch, deliveries
+from embedder.errors import ContentNotCached, DeadlineExpired, EmbedderError, StoreFailed, Unavailable
+from embedder.media.limits import MediaLimits
+from embedder_cache import CacheBackpressure, CacheTier, Lookup, SpaceKey
+from embedder_client.content_hash import HASH_BYTES, Modality
+
+_log = structlog.get_logger(__name__)
+
+_NO_HASH = bytes(HASH_BYTES)
+_CLOSE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How the engine schedules.
+
+    Attributes:
+        max_batch_tokens: token budget of one batch of texts.
+        max_batch_images: budget of one batch of images.
+        max_queue_s: estimated device seconds that may wait, by lane, before a call is refused.
+        prepare_threads: threads that tokenize and decode.
+        limits: how large one content may be.
+    """
+
+    max_batch_tokens: int = 4_096
+    max_batch_images: int = 16
+    max_queue_s: dict[Lane, float] = field(default_factory=lambda: {Lane.INTERACTIVE: 10.0, Lane.BULK: 120.0})
+    prepare_threads: int = 2
+    limits: MediaLimits = field(default_factory=MediaLimits)
+
+
+class EncodeLedger(Protocol):
+    """Where encodes are counted, as they happen on the device."""
+
+    def record_encodes(self, options: EmbedOptions, *, encodes: int, device_seconds: float) -> None:
+        """Count contents that were computed for the task and client of `options`."""
+        ...
+
+
+class Engine:
+    """One space's engine inside this process: an encoder, its cache, and what is in flight between them.
+
+    Thread-safe. The hit path takes no lock and starts no thread: a call whose vectors are all held never waits for one that computes.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, cache: CacheTier, space: SpaceKey, ledger: EncodeLedger, settings: EngineSettings
+    ) -> None:
+        self.info = encoder.info
+        self.cost_model = CostModel(max_tokens=encoder.info.max_tokens)
+        self._encoder = encoder
+        self._cache = cache
+        self._space = space
+        self._ledger = ledger
+        self._closed = threading.Event()
+        self._admission = Admission(max_queue_s=settings.max_queue_s)
+        self._table = FlightTable(on_answered=self._release)
+        self._queue = ReadyQueue(
+            max_batch_units={
+                Modality.TEXT: float(settings.max_batch_tokens),
+                Modality.IMAGE: float(settings.max_batch_images),
+            }
+        )
+        self._preparer = Preparer(
+            encoder,
+            limits=settings.limits,
+            cost_model=self.cost_model,
+            threads=settings.prepare_threads,
+            on_ready=self._queue.push,
+            on_failed=self._table.fail,
+        )
+        self._worker = DeviceWorker(
+            encoder, queue=self._queue, table=self._table, cost_model=self.cost_model, on_batch=self._complete
+        )
+        self._worker.start()
+
+    @property
+    def space(self) -> SpaceKey:
+        """The key range of this engine's vectors."""
+        return self._space
+
+    @property
+    def in_flight(self) -> int:
+        """Number of contents that are being computed or committed."""
+        return len(self._table)
+
+    def queued_s(self, lane: Lane) -> float:
+        """Estimated device seconds of admitted, unanswered work in a lane."""
+        return self._admission.queued_s(lane)
+
+    def lookup(self, hashes: bytes) -> tuple[Lookup, EmbedOutcome]:
+        """Read vectors by content hash, without computing any.
+
+        Args:
+            hashes: packed, 32 bytes each.
+        Returns:
+            every row with whether it was found, and the rows that were found as an outcome.
+        """
+        start = time.perf_counter()
+        lookup = self._cache.get_many(self._space, hashes)
+        held = lookup.vectors[lookup.found]
+        return lookup, EmbedOutcome(
+            vectors=held,
+            sources=np.full(len(held), np.uint8(Source.CACHE)),
+            timings=CallTimings(lookup_s=time.perf_counter() - start),
+            unshared_seconds=len(held) * self.cost_model.item_seconds(ContentItem(b"")),
+        )
+
+    def embed(self, items: Sequence[ContentItem], options: EmbedOptions) -> EmbedOutcome:
+        """Return the vectors of a call's contents: from the cache, from what is in flight, or computed now.
+
+        Blocks until every item has its answer or the deadline has passed; an item's failure is its own.
+
+        Raises:
+            Overloaded: what is missing could not be computed in time; nothing was queued.
+            Unavailable: the engine is closed.
+        """
+        ticket = self.start(items, options)
+        ticket.wait()
+        return self.outcome(ticket, items)
+
+    def start(self, items: Sequence[ContentItem], options: EmbedOptions) -> Ticket:
+        """Look a call's contents up, and start computing what is missing; the ticket says when all is answered.
+
+        Raises:
+            Overloaded: what is missing could not be computed in time; nothing was queued.
+            Unavailable: the engine is closed.
+        """
+        if self._closed.is_set():
+            raise Unavailable("the engine is shutting down")
+        start = time.perf_counter()
+        found = self._cache.get_many(self._space, b"".join([item.content_hash or _NO_HASH for item in items]))
+        ticket = Ticket(found.vectors, found.found, options)
+        ticket.timings.lookup_s = time.perf_counter() - start
+        if not ticket.done.done():
+            missing = np.flatnonzero(~found.found).tolist()
+            for index in missing:
+                if (error := items[index].error) is not None:
+                    ticket.fail(index, error)
+            self._compute(ticket, items, [index for index in missing if items[index].error is None])
+        return ticket
+
+    def outcome(self, ticket: Ticket, items: Sequence[ContentItem]) -> EmbedOutcome:
+        """Read a ticket whose rows are all answered."""
+        return EmbedOutcome(
+            vectors=ticket.vectors,
+            sources=ticket.sources,
+            failures=ticket.failures,
+            timings=ticket.timings,
+            device_seconds=ticket.device_seconds,
+            unshared_seconds=sum(
+                self.cost_model.item_seconds(item)
+                for item, source in zip(items, ticket.sources, strict=True)
+                if source != Source.FAILED
+            ),
+        )
+
+    def close(self) -> None:
+        """Let queued work end, answer what can't, and stop the threads; the cache and the encoder stay open."""
+        self._closed.set()
+        self._preparer.close()
+        self._queue.close()
+        self._worker.join(_CLOSE_TIMEOUT_S)
+        self._table.close(Unavailable("the engine is shutting down"))
+
+    def _compute(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> None:
+        joined = self._table.join(ticket, items, indices)
+        self._answer_unknown(ticket, items, joined.unknown)
+        opened = self._resolve_committed(joined.opened)
+        try:
+            self._admit(opened, ticket.options)
+        except EmbedderError as error:
+            ticket.abandon()
+            for flight in opened:
+                self._table.fail(flight, error)
+            raise
+        self._queue.push([flight for flight in joined.hastened if flight.is_queued])
+        self._preparer.submit(opened)
+
+    def _answer_unknown(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> None:
+        """Answer rows known by their hash alone: from a commit since this call's look-up, or as not held."""
+        if not indices:
+            return
+        again = self._cache.get_many(self._space, b"".join([items[index].content_hash for index in indices]))
+        for row, index in enumerate(indices):
+            if again.found[row]:
+                ticket.deliver(index, Delivery(vector=again.vectors[row]), Source.CACHE)
+            else:
+                ticket.fail(index, ContentNotCached("no vector is held for this content hash; send the content itself"))
+
+    def _resolve_committed(self, opened: list[Flight]) -> list[Flight]:
+        """Answer new flights that were committed between this call's look-up and its join; see `FlightTable`."""
+        if not opened:
+            return opened
+        again = self._cache.get_many(self._space, b"".join([flight.item.content_hash for flight in opened]))
+        for row in np.flatnonzero(again.found):
+            self._table.resolve(opened[row], Delivery(vector=again.vectors[row]), Source.CACHE)
+        return [flight for flight, found in zip(opened, again.found, strict=True) if not found]
+
+    def _admit(self, flights: Sequence[Flight], options: EmbedOptions) -> None:
+        seconds = [self.cost_model.item_seconds(flight.item) for flight in flights]
+        if not seconds:
+            return
+        seconds_left = options.deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise DeadlineExpired("the call's deadline had passed when it arrived")
+        self._admission.admit(options.lane, sum(seconds), seconds_left=seconds_left)
+        for flight, share in zip(flights, seconds, strict=True):
+            flight.admitted_s = share
+
+    def _release(self, flight: Flight) -> None:
+        admitted_s, flight.admitted_s = flight.admitted_s, 0.0
+        if admitted_s:
+            # By the lane of the call that opened it: that is where it was counted in.
+            self._admission.release(flight.owner.options.lane, admitted_s)
+
+    def _complete(self, batch: EncodedBatch) -> None:
+        """Answer a batch's calls, then store its vectors; the calls do not wait for the commit unless they asked to."""
+        for flight, seconds in zip(batch.flights, batch.device_seconds, strict=True):
+            self._ledger.record_encodes(flight.owner.options, encodes=1, device_seconds=float(seconds))
+        for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
+            self._table.compute(flight, delivery)
+        hashes = b"".join([flight.item.content_hash for flight in batch.flights])
+        try:
+            committed = self._cache.put_many(self._space, hashes, batch.vectors)
+        except CacheBackpressure as error:
+            self._commit(batch.flights, StoreFailed(f"the vector was computed and not stored: {error}"))
+            return
+        committed.add_done_callback(lambda future: self._committed(batch.flights, future))
+
+    def _committed(self, flights: Sequence[Flight], future: Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            _log.error("vectors were served and not stored", items=len(flights), error=repr(error))
+        self._commit(flights, StoreFailed(f"the vector was computed and not stored: {error}") if error else None)
+
+    def _commit(self, flights: Sequence[Flight], error: EmbedderError | None) -> None:
+        for flight in flights:
+            self._table.commit(flight, error)

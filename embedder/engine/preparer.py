@@ -1,0 +1,118 @@
+"""Tokenizing and decoding of misses, in threads, before they queue for the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from embedder.encoders.base import Encoder
+from embedder.engine.cost_model import CostModel
+from embedder.engine.single_flight import Flight
+from embedder.errors import EmbedderError, InvalidContent, UnsupportedModality
+from embedder.media.limits import MediaLimits
+from embedder.media.text import validate_text
+from embedder_client.content_hash import Modality
+
+_log = structlog.get_logger(__name__)
+
+# The Rust tokenizer takes texts in chunks; a chunk is short enough that the device starts on the first while the next is tokenized.
+_TEXTS_PER_CHUNK = 64
+
+
+class Preparer:
+    """Turns the contents of new flights into token ids and pixels; a bad content fails alone."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        limits: MediaLimits,
+        cost_model: CostModel,
+        threads: int,
+        on_ready: Callable[[list[Flight]], None],
+        on_failed: Callable[[Flight, EmbedderError], None],
+    ) -> None:
+        self._encoder = encoder
+        self._limits = limits
+        self._cost_model = cost_model
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="prepare")
+
+    def submit(self, flights: Sequence[Flight]) -> None:
+        """Start preparing; each flight is handed to `on_ready` or `on_failed`, once."""
+        texts: list[Flight] = []
+        for flight in flights:
+            modality = flight.item.modality
+            if modality is None or modality not in self._encoder.info.modalities:
+                known = ", ".join(sorted(self._encoder.info.modalities))
+                self._on_failed(
+                    flight, UnsupportedModality(f"the space's encoder understands {known}; given was {modality}")
+                )
+            elif modality is Modality.TEXT:
+                texts.append(flight)
+            else:
+                self._pool.submit(self._prepare_image, flight)
+        for start in range(0, len(texts), _TEXTS_PER_CHUNK):
+            self._pool.submit(self._prepare_texts, texts[start : start + _TEXTS_PER_CHUNK])
+
+    def close(self) -> None:
+        """Let running preparations end, and start no other."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prepare_texts(self, flights: list[Flight]) -> None:
+        start = time.perf_counter()
+        valid: list[Flight] = []
+        for flight in flights:
+            try:
+                validate_text(_text_of(flight), self._limits)
+                valid.append(flight)
+            except InvalidContent as error:
+                self._on_failed(flight, error)
+        if not valid:
+            return
+        try:
+            token_ids = self._encoder.prepare_texts([_text_of(flight) for flight in valid])
+        except Exception as error:  # noqa: BLE001 - whatever the tokenizer raises, its texts are answered
+            _log.exception("tokenizer failed", items=len(valid))
+            for flight in valid:
+                self._on_failed(flight, InvalidContent(f"the text could not be tokenized: {error}"))
+            return
+        elapsed = time.perf_counter() - start
+        for flight, tokens in zip(valid, token_ids, strict=True):
+            flight.prepared = tokens
+            flight.units = float(len(tokens))
+            flight.prepare_s = elapsed
+            if len(tokens) < self._encoder.info.max_tokens:
+                self._cost_model.learn_tokens(text_bytes=len(_text_of(flight)), tokens=len(tokens))
+        self._queue(valid)
+
+    def _prepare_image(self, flight: Flight) -> None:
+        start = time.perf_counter()
+        assert isinstance(flight.item.payload, bytes)
+        try:
+            flight.prepared = self._encoder.prepare_image(flight.item.payload)
+        except EmbedderError as error:
+            self._on_failed(flight, error)
+            return
+        except Exception as error:  # noqa: BLE001 - decoders raise types of their own, and the sender must be answered
+            _log.warning("decoder failed", error=repr(error))
+            self._on_failed(flight, InvalidContent(f"the image could not be decoded: {error}"))
+            return
+        flight.units = 1.0
+        flight.prepare_s = time.perf_counter() - start
+        self._queue([flight])
+
+    def _queue(self, flights: list[Flight]) -> None:
+        now = time.monotonic()
+        for flight in flights:
+            flight.ready_at = now
+        self._on_ready(flights)
+
+
+def _text_of(flight: Flight) -> str:
+    assert isinstance(flight.item.payload, str)
+    return flight.item.payload

@@ -1,0 +1,95 @@
+"""The queue before the device: lanes, earliest deadline first, batches by cost."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Iterable, Mapping
+
+from embedder.engine.contents import Lane
+from embedder.engine.single_flight import Flight
+from embedder_client.content_hash import Modality
+
+_Heap = list[tuple[float, int, Flight]]
+
+
+class ReadyQueue:
+    """Prepared flights that wait for the device.
+
+    `take` gives the most urgent flights of one medium, up to a budget of cost units: interactive ones first, earliest deadline
+    first, then bulk ones into the room that is left. It never waits for a batch to fill: an idle device starts at once.
+    """
+
+    def __init__(self, *, max_batch_units: Mapping[Modality, float]) -> None:
+        self._max_batch_units = dict(max_batch_units)
+        self._heaps: dict[tuple[Lane, Modality], _Heap] = {
+            (lane, modality): [] for lane in Lane for modality in max_batch_units
+        }
+        self._order = itertools.count()
+        self._condition = threading.Condition()
+        self._closed = False
+
+    def push(self, flights: Iterable[Flight]) -> None:
+        """Queue prepared flights, or queue them again when they became more urgent."""
+        with self._condition:
+            for flight in flights:
+                modality = flight.item.modality
+                assert modality is not None
+                flight.is_queued = True
+                heapq.heappush(self._heaps[flight.lane, modality], (flight.deadline, next(self._order), flight))
+            self._condition.notify()
+
+    def take(self) -> list[Flight]:
+        """Block until there is work, and take the next batch of one medium; empty when the queue is closed."""
+        with self._condition:
+            while True:
+                modality = self._most_urgent()
+                if modality is not None:
+                    return self._fill(modality)
+                if self._closed:
+                    return []
+                self._condition.wait()
+
+    def limit_batch(self, modality: Modality, units: float) -> float:
+        """Lower a medium's batch budget, and return what it is now."""
+        with self._condition:
+            self._max_batch_units[modality] = min(self._max_batch_units[modality], max(1.0, units))
+            return self._max_batch_units[modality]
+
+    def close(self) -> None:
+        """Let `take` return empty once nothing is queued."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _most_urgent(self) -> Modality | None:
+        for lane in Lane:
+            heads = []
+            for modality in self._max_batch_units:
+                heap = self._heaps[lane, modality]
+                # A flight that became more urgent is queued twice; the copy that was taken already is dropped here.
+                while heap and not heap[0][2].is_queued:
+                    heapq.heappop(heap)
+                if heap:
+                    heads.append((heap[0][:2], modality))
+            if heads:
+                return min(heads)[1]
+        return None
+
+    def _fill(self, modality: Modality) -> list[Flight]:
+        budget = self._max_batch_units[modality]
+        batch: list[Flight] = []
+        units = 0.0
+        for lane in Lane:
+            heap = self._heaps[lane, modality]
+            while heap:
+                flight = heap[0][2]
+                if flight.is_queued:
+                    if batch and units + flight.units > budget:
+                        return batch
+                    flight.is_queued = False
+                    batch.append(flight)
+                    units += flight.units
+                heapq.heappop(heap)
+        return batch

@@ -1,0 +1,170 @@
+"""The device's thread: takes batches, encodes them, and gives every content of a batch exactly one answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from embedder.encoders.base import Encoder, Vectors
+from embedder.engine.cost_model import CostModel
+from embedder.engine.ready_queue import ReadyQueue
+from embedder.engine.single_flight import Flight, FlightTable
+from embedder.engine.ticket import Delivery
+from embedder.errors import DeadlineExpired, EmbedderError, EncoderError, NonFiniteVector, OutOfDeviceMemory
+from embedder_client.content_hash import Modality
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """What one batch came to.
+
+    Attributes:
+        flights: the contents that were computed.
+        vectors: (n, dim) float16, one row a flight.
+        device_seconds: (n,) each content's share of the device time, by cost units.
+        encode_s: wall seconds of the batch on the device.
+        started_at: `time.monotonic()` seconds when it started.
+    """
+
+    flights: Sequence[Flight]
+    vectors: npt.NDArray[np.float16]
+    device_seconds: npt.NDArray[np.float64]
+    encode_s: float
+    started_at: float
+
+
+class DeviceWorker:
+    """Runs batches on one device, one after the other, in a thread of its own."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        queue: ReadyQueue,
+        table: FlightTable,
+        cost_model: CostModel,
+        on_batch: Callable[[EncodedBatch], None],
+    ) -> None:
+        self._encoder = encoder
+        self._queue = queue
+        self._table = table
+        self._cost_model = cost_model
+        self._on_batch = on_batch
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+
+    def start(self) -> None:
+        """Start taking batches."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread to end, after the queue was closed."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while batch := self._queue.take():
+            wanted = [flight for flight in batch if not self._table.drop_unwanted(flight, _expired)]
+            if not wanted:
+                continue
+            try:
+                self._run_batch(wanted)
+            except Exception as error:  # noqa: BLE001 - the thread outlives any defect, and every waiter is answered
+                _log.exception("batch failed outside the encoder", items=len(wanted))
+                for flight in wanted:
+                    self._table.fail(flight, EncoderError(f"internal error while encoding: {error!r}"))
+
+    def _run_batch(self, flights: list[Flight]) -> None:
+        started_at = time.monotonic()
+        start = time.perf_counter()
+        rows = self._encode_or_bisect(flights)
+        encode_s = time.perf_counter() - start
+        computed = [
+            (flight, row) for flight, row in zip(flights, rows, strict=True) if not isinstance(row, EmbedderError)
+        ]
+        for flight, row in zip(flights, rows, strict=True):
+            if isinstance(row, EmbedderError):
+                self._table.fail(flight, row)
+        if not computed:
+            return
+        units = np.array([flight.units for flight, _ in computed])
+        modality = computed[0][0].item.modality
+        assert modality is not None
+        if len(computed) == len(flights):  # a bisected batch ran more than once: its time says nothing of the next
+            self._cost_model.learn_batch(modality, seconds=encode_s, units=float(units.sum()), items=len(computed))
+        self._on_batch(
+            EncodedBatch(
+                flights=[flight for flight, _ in computed],
+                vectors=np.stack([row for _, row in computed]).astype(np.float16),  # (n, dim)
+                device_seconds=encode_s * units / units.sum(),
+                encode_s=encode_s,
+                started_at=started_at,
+            )
+        )
+
+    def _encode_or_bisect(self, flights: list[Flight]) -> list[npt.NDArray[np.float32] | EmbedderError]:
+        """Encode, and if that fails, encode each half by itself, until the failing contents stand alone."""
+        try:
+            vectors = self._forward(flights)
+        except Exception as error:  # noqa: BLE001 - whatever the model raises, it is the answer of these contents alone
+            if isinstance(error, OutOfDeviceMemory):
+                self._shrink_batches(flights)
+            if len(flights) == 1:
+                _log.warning("content failed in the encoder", error=repr(error))
+                failure = (
+                    error if isinstance(error, EmbedderError) else EncoderError(f"the forward pass failed: {error}")
+                )
+                return [failure]
+            half = len(flights) // 2
+            return self._encode_or_bisect(flights[:half]) + self._encode_or_bisect(flights[half:])
+        finite = np.atleast_1d(np.isfinite(vectors).all(axis=1))
+        return [
+            row if is_finite else self._encode_again(flight)
+            for flight, row, is_finite in zip(flights, vectors, finite, strict=True)
+        ]
+
+    def _encode_again(self, flight: Flight) -> npt.NDArray[np.float32] | EmbedderError:
+        """Encode alone what came out non-finite among others."""
+        try:
+            row: npt.NDArray[np.float32] = self._forward([flight])[0]
+        except Exception as error:  # noqa: BLE001 - as above
+            return EncoderError(f"the forward pass failed: {error}")
+        if not np.isfinite(row).all():
+            return NonFiniteVector("the encoder gives NaN or infinity for this content; nothing was stored")
+        return row
+
+    def _forward(self, flights: Sequence[Flight]) -> Vectors:
+        prepared = [flight.prepared for flight in flights]
+        if flights[0].item.modality is Modality.TEXT:
+            return self._encoder.encode_texts(prepared)  # type: ignore[arg-type]  # the queue gives one medium a batch
+        return self._encoder.encode_images(prepared)  # type: ignore[arg-type]
+
+    def _shrink_batches(self, flights: Sequence[Flight]) -> None:
+        modality = flights[0].item.modality
+        assert modality is not None
+        limit = self._queue.limit_batch(modality, sum(flight.units for flight in flights) / 2)
+        _log.warning("device out of memory; batches are smaller from now on", modality=modality, max_batch_units=limit)
+
+
+def _expired() -> EmbedderError:
+    return DeadlineExpired("the call's deadline passed before the content reached the device")
+
+
+def deliveries(batch: EncodedBatch) -> list[Delivery]:
+    """Return what each content of a batch is answered with, one a flight."""
+    return [
+        Delivery(
+            vector=batch.vectors[row],
+            device_seconds=float(batch.device_seconds[row]),
+            prepare_s=flight.prepare_s,
+            queue_s=batch.started_at - flight.ready_at,
+            encode_s=batch.encode_s,
+        )
+        for row, flight in enumerate(batch.flights)
+    ]

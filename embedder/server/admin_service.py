@@ -1,0 +1,92 @@
+"""AdminService: what an operator sees and changes."""
+
+from __future__ import annotations
+
+import grpc
+
+from embedder.errors import NotImplementedYet
+from embedder.server.contents import check_hashes
+from embedder.server.replies import provenance_message
+from embedder.server.runtime import RuntimeGate
+from embedder.server.spaces import ServedSpace
+from embedder_client.v1 import admin_service_pb2 as pb
+from embedder_client.v1 import admin_service_pb2_grpc as pb_grpc
+
+_LIMITS = (
+    "max_message_bytes",
+    "max_items_per_call",
+    "max_calls",
+    "default_deadline_ms",
+    "max_queue_ms",
+    "max_bulk_queue_ms",
+    "max_text_bytes",
+    "max_image_bytes",
+    "max_image_pixels",
+    "max_image_side",
+)
+
+
+class AdminService(pb_grpc.AdminServiceServicer):
+    """Serves `embedder.v1.AdminService`."""
+
+    def __init__(self, gate: RuntimeGate) -> None:
+        self._gate = gate
+
+    def ListSpaces(self, request: pb.ListSpacesRequest, context: grpc.ServicerContext) -> pb.ListSpacesResponse:
+        """List the spaces that are served, the default one first, and the aliases."""
+        spaces = self._gate.get().spaces
+        return pb.ListSpacesResponse(spaces=[_space_message(space) for space in spaces], aliases=spaces.aliases)
+
+    def SetAlias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.SetAliasResponse:
+        """Answer that aliases can't be changed yet."""
+        raise NotImplementedYet(
+            "SetAlias is not served by this version; a space's alias is its name without the version"
+        )
+
+    def GetCacheStats(
+        self, request: pb.GetCacheStatsRequest, context: grpc.ServicerContext
+    ) -> pb.GetCacheStatsResponse:
+        """Show the cache's size and counters."""
+        runtime = self._gate.get()
+        stats = runtime.cache.stats()
+        response = pb.GetCacheStatsResponse(
+            entries=stats.entries,
+            size_bytes=stats.file_bytes,
+            limit_bytes=stats.max_bytes,
+            hits=stats.hits,
+            misses=stats.misses,
+            corrupt_records=stats.damaged,
+            pending_write_bytes=stats.queued_bytes,
+            dropped_writes=stats.refused + stats.failed,
+            path=str(runtime.settings.cache_path),
+        )
+        response.started_at.FromNanoseconds(int(runtime.started_at * 1e9))
+        return response
+
+    def DeleteContents(
+        self, request: pb.DeleteContentsRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteContentsResponse:
+        """Erase vectors by content hash, from one space or from all."""
+        runtime = self._gate.get()
+        check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
+        spaces = [runtime.spaces.resolve(request.space)] if request.space else list(runtime.spaces)
+        deleted = sum(runtime.cache.delete_many(space.engine.space, request.content_hashes) for space in spaces)
+        return pb.DeleteContentsResponse(deleted=deleted)
+
+    def GetLimits(self, request: pb.GetLimitsRequest, context: grpc.ServicerContext) -> pb.GetLimitsResponse:
+        """Show the limits that contents and calls must keep."""
+        settings = self._gate.get().settings
+        return pb.GetLimitsResponse(limits={name: getattr(settings, name) for name in _LIMITS})
+
+
+def _space_message(space: ServedSpace) -> pb.Space:
+    info = space.info
+    return pb.Space(
+        name=space.name,
+        provenance=provenance_message(space),
+        dim=info.dim,
+        modalities=sorted(info.modalities),
+        max_tokens=info.max_tokens,
+        device=info.device,
+        identity=dict(info.identity),
+    )

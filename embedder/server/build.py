@@ -1,0 +1,112 @@
+"""Builds what a service consists of from its settings, and takes it down again."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import structlog
+
+from embedder.config import ServeSettings
+from embedder.encoders.base import Encoder
+from embedder.encoders.golden import check_golden
+from embedder.encoders.load import load_encoder
+from embedder.engine.contents import Lane
+from embedder.engine.engine import Engine, EngineSettings
+from embedder.engine.warm_up import warm_up
+from embedder.errors import ConfigurationError
+from embedder.media.limits import MediaLimits
+from embedder.savings.ledger import Ledger
+from embedder.server.accounting import SpaceAccount
+from embedder.server.runtime import Runtime
+from embedder.server.secrets import load_domain_secret
+from embedder.server.spaces import ServedSpace, Spaces
+from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
+from embedder_heads.index.library import IndexLibrary
+from embedder_heads.registry import HeadRegistry
+
+_log = structlog.get_logger(__name__)
+
+
+def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
+    """Load the encoder, warm and check it, and open the cache, the heads and the ledger.
+
+    Args:
+        stack: closes everything that was opened, in reverse order.
+    Raises:
+        ConfigurationError: something can't be opened or loaded, or the encoder fails its golden items.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache = _open_cache(settings, stack)
+    ledger = Ledger(settings.ledger_path)
+    stack.callback(ledger.close)
+    encoder = _load_encoder(settings)
+    stack.callback(encoder.close)
+    space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
+    engine = Engine(
+        encoder,
+        cache=cache,
+        space=space,
+        ledger=SpaceAccount(ledger, space=settings.space),
+        settings=_engine_settings(settings),
+    )
+    stack.callback(engine.close)
+    warm_up(encoder, engine.cost_model)
+    return Runtime(
+        settings=settings,
+        spaces=Spaces([ServedSpace(settings.space, engine)]),
+        cache=cache,
+        heads=HeadRegistry(settings.heads_path),
+        indexes=IndexLibrary(settings.indexes_path),
+        ledger=ledger,
+    )
+
+
+def media_limits(settings: ServeSettings) -> MediaLimits:
+    """Return the limits of one content."""
+    return MediaLimits(
+        max_text_bytes=settings.max_text_bytes,
+        max_image_bytes=settings.max_image_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        max_image_side=settings.max_image_side,
+    )
+
+
+def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:
+    chosen = CacheSettings(max_bytes=settings.cache_limit_bytes, durability=Durability(settings.cache_durability))
+    try:
+        cache = VectorCache.open(settings.cache_path, chosen)
+    except (CacheError, OSError) as error:
+        raise ConfigurationError(f"the cache in {settings.cache_path} can't be opened: {error}") from error
+    stack.callback(cache.close)
+    return cache
+
+
+def _load_encoder(settings: ServeSettings) -> Encoder:
+    start = time.perf_counter()
+    encoder: Encoder = load_encoder(
+        settings.model, device=settings.device, precision=settings.precision, limits=media_limits(settings)
+    )
+    info = encoder.info
+    golden_file = settings.data_dir / "golden" / f"{info.space_digest.hex()}.safetensors"
+    golden_file.parent.mkdir(parents=True, exist_ok=True)
+    report = check_golden(encoder, golden_file)
+    _log.info(
+        "encoder ready",
+        model=info.model_id,
+        numerics=info.numerics,
+        device=info.device,
+        golden_min_cosine=round(report.min_cosine, 6),
+        seconds=round(time.perf_counter() - start, 2),
+    )
+    return encoder
+
+
+def _engine_settings(settings: ServeSettings) -> EngineSettings:
+    return EngineSettings(
+        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_images=settings.max_batch_images,
+        max_queue_s={Lane.INTERACTIVE: settings.max_queue_ms / 1_000, Lane.BULK: settings.max_bulk_queue_ms / 1_000},
+        prepare_threads=settings.prepare_threads,
+        limits=media_limits(settings),
+    )

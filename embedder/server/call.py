@@ -1,0 +1,68 @@
+"""One call as its metadata tells it: who asks, until when, and when the caller goes away."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from embedder.engine.contents import EmbedOptions, Lane
+from embedder.errors import InvalidRequest
+from embedder_client.v1 import content_pb2
+
+CLIENT_METADATA_KEY = "embedder-client"
+_UNNAMED_CLIENT = "unnamed"
+_NAME = re.compile(r"[\w.:/@ +-]{1,128}")
+
+_LANES: dict[int, Lane] = {
+    content_pb2.LANE_UNSPECIFIED: Lane.INTERACTIVE,
+    content_pb2.LANE_INTERACTIVE: Lane.INTERACTIVE,
+    content_pb2.LANE_BULK: Lane.BULK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every service method knows of its call.
+
+    Attributes:
+        client: the caller's name for itself, for the savings ledger; it proves nothing.
+        started_at: `time.monotonic()` seconds of the call's arrival.
+        deadline: `time.monotonic()` seconds after which nobody waits.
+    """
+
+    client: str
+    started_at: float
+    deadline: float
+
+    @classmethod
+    def of(cls, context: grpc.ServicerContext, *, default_deadline_s: float) -> Call:
+        """Read a call's metadata and deadline."""
+        now = time.monotonic()
+        remaining = context.time_remaining()
+        metadata = dict(context.invocation_metadata())
+        return cls(
+            client=_name(metadata.get(CLIENT_METADATA_KEY) or _UNNAMED_CLIENT, "metadata 'embedder-client'"),
+            started_at=now,
+            deadline=now + (default_deadline_s if remaining is None else remaining),
+        )
+
+    def options(self, *, lane: int, task: str, durable: bool = False) -> EmbedOptions:
+        """Return how this call's contents are embedded; a call without a task counts for its client."""
+        if lane not in _LANES:
+            raise InvalidRequest(f"lane={lane}; known are 1 (interactive) and 2 (bulk)")
+        return EmbedOptions(
+            deadline=self.deadline,
+            lane=_LANES[lane],
+            durable=durable,
+            task=_name(task or self.client, "task"),
+            client=self.client,
+        )
+
+
+def _name(value: str | bytes, what: str) -> str:
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise InvalidRequest(f"{what} has up to 128 letters, digits, spaces and . : / @ + - _; given was {value!r:.160}")

@@ -1,0 +1,112 @@
+"""Answers onto the wire: packed vectors, per-item sources and errors, provenance and cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from embedder.engine.contents import EmbedOutcome, HalfVectors
+from embedder.errors import EmbedderError, InvalidRequest
+from embedder.server.call import Call
+from embedder.server.error_table import to_status
+from embedder.server.spaces import ServedSpace
+from embedder_cache.derive import VectorDtype, derive
+from embedder_client.v1 import content_pb2, embedding_service_pb2
+
+_DTYPES = {
+    content_pb2.DTYPE_UNSPECIFIED: VectorDtype.FLOAT16,
+    content_pb2.DTYPE_FLOAT16: VectorDtype.FLOAT16,
+    content_pb2.DTYPE_FLOAT32: VectorDtype.FLOAT32,
+    content_pb2.DTYPE_INT8: VectorDtype.INT8,
+    content_pb2.DTYPE_BINARY: VectorDtype.BINARY,
+}
+_WIRE_DTYPES = {dtype: wire for wire, dtype in _DTYPES.items() if wire != content_pb2.DTYPE_UNSPECIFIED}
+
+
+def check_options(options: embedding_service_pb2.VectorOptions, space: ServedSpace) -> None:
+    """Refuse dimensions and dtypes that can't be derived from the space's vectors.
+
+    Raises:
+        InvalidRequest: says what was given and what is allowed.
+    """
+    if options.dim > space.info.dim:
+        raise InvalidRequest(f"dim={options.dim} exceeds the encoder's {space.info.dim}")
+    if options.dtype not in _DTYPES:
+        raise InvalidRequest(f"dtype={options.dtype}; known are {', '.join(content_pb2.Dtype.keys()[1:])}")
+    if options.dtype == content_pb2.DTYPE_BINARY and (options.dim or space.info.dim) % 8:
+        raise InvalidRequest(
+            f"dim={options.dim} with DTYPE_BINARY; 8 dimensions make a byte, so dim must be a multiple of 8"
+        )
+
+
+def vectors_message(vectors: HalfVectors, options: embedding_service_pb2.VectorOptions) -> content_pb2.Vectors:
+    """Pack vectors, (n, dim) float16, as the call asked for them."""
+    dim = options.dim or vectors.shape[1]
+    dtype = _DTYPES[options.dtype]
+    derived = derive(vectors, dim=dim, dtype=dtype)
+    return content_pb2.Vectors(
+        data=bytes(derived.data),
+        dtype=_WIRE_DTYPES[dtype],
+        rows=len(vectors),
+        dim=dim,
+        scales=b"" if derived.scales is None else derived.scales.astype("<f4").tobytes(),
+    )
+
+
+def sources_of(outcome: EmbedOutcome) -> list[content_pb2.ItemSource]:
+    """Return each item's source as the wire numbers it."""
+    sources: list[content_pb2.ItemSource] = outcome.sources.tolist()
+    return sources
+
+
+def error_messages(failures: Mapping[int, EmbedderError]) -> list[content_pb2.ItemError]:
+    """Tell the failed items, in the order of asking."""
+    return [content_pb2.ItemError(index=index, status=to_status(failures[index])) for index in sorted(failures)]
+
+
+def provenance_message(space: ServedSpace) -> content_pb2.Provenance:
+    """Tell which model made a space's vectors."""
+    info = space.info
+    return content_pb2.Provenance(
+        space=space.name, space_digest=space.digest, model=info.model_id, numerics=info.numerics
+    )
+
+
+def cost_message(call: Call, outcome: EmbedOutcome, *, device: str, heads_s: float = 0.0) -> content_pb2.Cost:
+    """Tell what a call cost, and how its time was spent."""
+    timings = outcome.timings
+    return content_pb2.Cost(
+        device_time=device_time_message(outcome.device_seconds, device),
+        device_time_saved=content_pb2.Figure(
+            value=outcome.unshared_seconds - outcome.device_seconds,
+            basis=content_pb2.BASIS_ESTIMATED,
+            unit="s",
+            source="running mean of measured device seconds per token or image",
+        ),
+        timings=content_pb2.Timings(
+            total_s=time.monotonic() - call.started_at,
+            lookup_s=timings.lookup_s,
+            queue_s=timings.queue_s,
+            prepare_s=timings.prepare_s,
+            encode_s=timings.encode_s,
+            store_s=timings.store_s,
+            heads_s=heads_s,
+        ),
+    )
+
+
+def device_time_message(seconds: float, device: str) -> content_pb2.Figure:
+    """Tell measured device time."""
+    return content_pb2.Figure(
+        value=seconds,
+        basis=content_pb2.BASIS_MEASURED,
+        unit="s",
+        source=f"wall time of the forward pass on {device}, by the call's share of its batches",
+    )
+
+
+def packed_float32(values: np.ndarray) -> bytes:
+    """Pack an array as little-endian float32."""
+    return np.ascontiguousarray(values, "<f4").tobytes()

@@ -1,0 +1,154 @@
+"""The running service: binds its port, says when it is ready, and drains when it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from embedder.config import ServeSettings
+from embedder.errors import ConfigurationError
+from embedder.server.admin_service import AdminService
+from embedder.server.build import build_runtime
+from embedder.server.embedding_service import EmbeddingService
+from embedder.server.guard import CallGuard
+from embedder.server.head_service import HeadService
+from embedder.server.runtime import Runtime, RuntimeGate
+from embedder.server.savings_service import SavingsService
+from embedder_client.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    head_service_pb2,
+    head_service_pb2_grpc,
+    savings_service_pb2,
+    savings_service_pb2_grpc,
+)
+
+_log = structlog.get_logger(__name__)
+
+SERVICE_NAMES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (embedding_service_pb2, "EmbeddingService"),
+        (head_service_pb2, "HeadService"),
+        (savings_service_pb2, "SavingsService"),
+        (admin_service_pb2, "AdminService"),
+    )
+)
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Clients ping idle connections at most this often; a fifth of gRPC's default, so that dead balancers are noticed in time.
+_MIN_PING_INTERVAL_MS = 10_000
+# Calls that wait for a thread beyond those that have one; gRPC itself then refuses, without words.
+_WAITING_CALLS = 4
+
+
+class Service:
+    """One embedder-serve process.
+
+    `start` returns when the service is ready; health answers NOT_SERVING from the bind until then, and again from `stop` on.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._gate = RuntimeGate()
+        self._stack = ExitStack()
+        self._health = health.HealthServicer()
+        self._server: grpc.Server | None = None
+        self._stopped = threading.Event()
+        self.address = settings.listen_address
+
+    def start(self) -> Runtime:
+        """Bind, load, warm up, check, and serve.
+
+        Raises:
+            ConfigurationError: the port can't be bound, or something can't be loaded; everything is closed again.
+        """
+        try:
+            self._set_health(_NOT_SERVING)
+            self._server = self._bind()
+            runtime = build_runtime(self._settings, self._stack)
+        except BaseException:
+            self._close(grace_s=0.0)
+            raise
+        self._gate.open(runtime)
+        self._set_health(_SERVING)
+        return runtime
+
+    def stop(self) -> None:
+        """Drain: say NOT_SERVING, take no new calls, let running ones end, and write everything down."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        start = time.perf_counter()
+        # For good: a Watch is told too, and no later change says otherwise.
+        self._health.enter_graceful_shutdown()
+        time.sleep(self._settings.drain_delay_ms / 1_000)
+        self._close(grace_s=self._settings.drain_grace_ms / 1_000)
+        _log.info("stopped", seconds=round(time.perf_counter() - start, 2))
+
+    def _close(self, *, grace_s: float) -> None:
+        if self._server is not None:
+            self._server.stop(grace_s).wait()
+        self._gate.close("the service is shutting down")
+        self._stack.close()
+
+    def _set_health(self, status: int) -> None:
+        for name in ("", *SERVICE_NAMES):
+            self._health.set(name, status)
+
+    def _bind(self) -> grpc.Server:
+        settings = self._settings
+        token = settings.bearer_token
+        pool = ThreadPoolExecutor(max_workers=settings.max_calls, thread_name_prefix="call")
+        self._stack.callback(pool.shutdown)
+        server = grpc.server(
+            pool,
+            interceptors=[CallGuard(bearer_token=token.get_secret_value() if token else None)],
+            maximum_concurrent_rpcs=settings.max_calls * _WAITING_CALLS,
+            options=[
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+            ],
+        )
+        self._add_services(server)
+        self._bind_port(server)
+        server.start()
+        return server
+
+    def _add_services(self, server: grpc.Server) -> None:
+        deadline_s = self._settings.default_deadline_ms / 1_000
+        embedding = EmbeddingService(self._gate, default_deadline_s=deadline_s)
+        embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(embedding, server)
+        heads = HeadService(self._gate, default_deadline_s=deadline_s)
+        head_service_pb2_grpc.add_HeadServiceServicer_to_server(heads, server)
+        savings_service_pb2_grpc.add_SavingsServiceServicer_to_server(SavingsService(self._gate), server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._gate), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    def _bind_port(self, server: grpc.Server) -> None:
+        settings = self._settings
+        address = settings.listen_address
+        try:
+            if settings.tls_certificate is None or settings.tls_key is None:
+                port = server.add_insecure_port(address)
+            else:
+                pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+                port = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        except (RuntimeError, OSError) as error:
+            message = f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's?"
+            raise ConfigurationError(f"{message} ({error})") from error
+        if not address.startswith("unix:"):
+            self.address = f"{address.rpartition(':')[0]}:{port}"

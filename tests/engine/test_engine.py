@@ -1,0 +1,234 @@
+"""The engine: every content computed once, every item answered once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from embedder.encoders.base import Tokens
+from embedder.engine.contents import ContentItem, Lane, Source
+from embedder.errors import (
+    ContentNotCached,
+    DeadlineExpired,
+    EncoderError,
+    InvalidContent,
+    LimitExceeded,
+    NonFiniteVector,
+    OutOfDeviceMemory,
+    Overloaded,
+    Unavailable,
+)
+from embedder_client.content_hash import hash_text
+
+from .conftest import Bench, image_item, options, text_items, vector_of, wait_until
+
+
+def test_computed_vectors_are_right_and_in_the_order_of_asking(bench: Bench) -> None:
+    outcome = bench.engine.embed(text_items("one", "two", "three"), options())
+    expected = np.stack([vector_of(text.encode()) for text in ("one", "two", "three")]).astype(np.float16)
+    assert np.array_equal(outcome.vectors, expected)
+    assert outcome.sources.tolist() == [Source.COMPUTED] * 3
+    assert not outcome.failures
+    assert outcome.device_seconds == pytest.approx(bench.ledger.device_seconds)
+
+
+def test_second_ask_comes_from_the_cache_without_an_encode(bench: Bench) -> None:
+    bench.engine.embed(text_items("one"), options(durable=True))
+    outcome = bench.engine.embed(text_items("one"), options())
+    assert outcome.sources.tolist() == [Source.CACHE]
+    assert bench.encoder.encodes == 1
+    assert outcome.device_seconds == 0
+    assert outcome.unshared_seconds > 0
+
+
+def test_repeats_inside_one_call_are_computed_once(bench: Bench) -> None:
+    outcome = bench.engine.embed(text_items("a", "b", "a", "a"), options())
+    assert outcome.sources.tolist() == [Source.COMPUTED, Source.COMPUTED, Source.IN_FLIGHT, Source.IN_FLIGHT]
+    assert np.array_equal(outcome.vectors[0], outcome.vectors[3])
+    assert bench.encoder.encodes == 2
+
+
+def test_ten_clients_asking_for_the_same_500_contents_cause_500_encodes(bench: Bench) -> None:
+    texts = [f"content {number}" for number in range(500)]
+    barrier = threading.Barrier(10)
+
+    def ask(seed: int) -> np.ndarray:
+        order = np.random.default_rng(seed).permutation(500)
+        barrier.wait()
+        rows = np.empty((500, 8), np.float16)
+        for chunk in np.array_split(order, 7):
+            rows[chunk] = bench.engine.embed(text_items(*[texts[index] for index in chunk]), options()).vectors
+        return rows
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(ask, range(10)))
+    assert bench.encoder.encodes == 500
+    assert bench.ledger.encodes == 500
+    assert all(np.array_equal(answers[0], answer) for answer in answers)
+
+
+def test_contents_between_compute_and_commit_are_not_computed_again(bench: Bench) -> None:
+    for number in range(200):
+        bench.engine.embed(text_items(f"text {number}"), options())
+        bench.engine.embed(text_items(f"text {number}"), options())
+    assert bench.encoder.encodes == 200
+
+
+def test_durable_call_is_answered_after_the_commit(bench: Bench) -> None:
+    outcome = bench.engine.embed(text_items("kept"), options(durable=True))
+    assert not outcome.failures
+    assert bench.cache.get_many(bench.engine.space, hash_text("kept")).found.all()
+
+
+def test_bad_items_fail_alone(bench: Bench) -> None:
+    items = [
+        *text_items("good", "   ", "x" * 300_000, "fine"),
+        ContentItem(b"", error=InvalidContent("unset")),
+        ContentItem(hash_text("never seen")),
+        image_item(b"\x07"),
+    ]
+    outcome = bench.engine.embed(items, options())
+    kinds = {index: type(error) for index, error in outcome.failures.items()}
+    assert kinds == {1: InvalidContent, 2: LimitExceeded, 4: InvalidContent, 5: ContentNotCached}
+    assert np.array_equal(outcome.vectors[0], vector_of(b"good").astype(np.float16))
+    assert np.array_equal(outcome.vectors[6], vector_of(b"\x07").astype(np.float16))
+    assert not outcome.vectors[[1, 2, 4, 5]].any()
+
+
+def test_hash_of_a_content_in_flight_joins_it(bench: Bench) -> None:
+    bench.encoder.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(bench.engine.embed, text_items("slow"), options())
+        wait_until(lambda: bench.engine.in_flight == 1)
+        ticket = bench.engine.start([ContentItem(hash_text("slow"))], options())
+        bench.encoder.may_run.set()
+        ticket.wait()
+        assert bench.engine.outcome(ticket, [ContentItem(hash_text("slow"))]).sources.tolist() == [Source.IN_FLIGHT]
+        assert first.result().sources.tolist() == [Source.COMPUTED]
+
+
+def test_failed_batch_fails_only_its_own_items(bench: Bench) -> None:
+    def fail_on_poison(tokens: Sequence[Tokens]) -> None:
+        if any(row.astype(np.uint8).tobytes() == b"poison" for row in tokens):
+            raise RuntimeError("kernel died")
+
+    bench.encoder.on_encode = fail_on_poison
+    texts = [f"t{number}" for number in range(20)]
+    texts[13] = "poison"
+    outcome = bench.engine.embed(text_items(*texts), options())
+    assert list(outcome.failures) == [13]
+    assert isinstance(outcome.failures[13], EncoderError)
+    assert "kernel died" in str(outcome.failures[13])
+    assert np.array_equal(outcome.vectors[12], vector_of(b"t12").astype(np.float16))
+
+
+def test_non_finite_vector_is_an_error_and_is_never_stored(bench: Bench) -> None:
+    encode = bench.encoder.encode_texts
+
+    def with_nan(tokens: Sequence[Tokens]) -> np.ndarray:
+        vectors = encode(tokens)
+        for row, token_ids in enumerate(tokens):
+            if token_ids.astype(np.uint8).tobytes() == b"nan":
+                vectors[row, 3] = np.nan
+        return vectors
+
+    bench.encoder.encode_texts = with_nan  # type: ignore[method-assign]
+    outcome = bench.engine.embed(text_items("good", "nan"), options(durable=True))
+    assert isinstance(outcome.failures[1], NonFiniteVector)
+    assert outcome.sources[0] == Source.COMPUTED
+    assert not bench.cache.get_many(bench.engine.space, hash_text("nan")).found.any()
+
+
+def test_out_of_memory_halves_the_batch_and_is_remembered(bench: Bench) -> None:
+    def run_out(tokens: Sequence[Tokens]) -> None:
+        if sum(map(len, tokens)) > 60:
+            raise OutOfDeviceMemory("no room")
+
+    bench.encoder.on_encode = run_out
+    bench.encoder.may_run.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(bench.engine.embed, text_items(*[f"text number {n:02}" for n in range(18)]), options())
+        wait_until(lambda: bench.engine.in_flight == 18)
+        bench.encoder.may_run.set()
+        assert not asked.result().failures
+    sizes = len(bench.encoder.batches)
+    bench.engine.embed(text_items(*[f"more number {n:02}" for n in range(18)]), options())
+    assert max(bench.encoder.batches[sizes:]) * 14 <= 128
+
+
+def test_expired_work_never_reaches_the_device(bench: Bench) -> None:
+    bench.encoder.may_run.clear()
+    with ThreadPoolExecutor(2) as pool:
+        blocking = pool.submit(bench.engine.embed, text_items("blocks the device"), options())
+        wait_until(lambda: bench.engine.in_flight == 1)
+        late = bench.engine.embed(text_items("too late"), options(seconds=0.05))
+        assert isinstance(late.failures[0], DeadlineExpired)
+        bench.encoder.may_run.set()
+        blocking.result()
+    bench.engine.embed(text_items("afterwards"), options())
+    assert bench.encoder.encodes == 2
+    wait_until(lambda: bench.engine.in_flight == 0)
+
+
+def test_one_waiter_leaving_does_not_concern_the_others(bench: Bench) -> None:
+    bench.encoder.may_run.clear()
+    leaver = bench.engine.start(text_items("shared"), options())
+    stayer = bench.engine.start(text_items("shared"), options())
+    leaver.abandon()
+    bench.encoder.may_run.set()
+    stayer.wait()
+    assert np.array_equal(stayer.vectors[0], vector_of(b"shared").astype(np.float16))
+    assert isinstance(leaver.failures[0], DeadlineExpired)
+
+
+def test_hits_are_answered_while_the_device_is_busy(bench: Bench) -> None:
+    bench.engine.embed(text_items("held"), options(durable=True))
+    bench.encoder.may_run.clear()
+    ticket = bench.engine.start(text_items("slow"), options())
+    assert bench.engine.embed(text_items("held"), options(seconds=1)).sources.tolist() == [Source.CACHE]
+    bench.encoder.may_run.set()
+    ticket.wait()
+
+
+def test_interactive_work_overtakes_bulk_work(bench: Bench) -> None:
+    order: list[bytes] = []
+    bench.encoder.on_encode = lambda tokens: order.extend(row.astype(np.uint8).tobytes() for row in tokens)
+    bench.encoder.may_run.clear()
+    first = bench.engine.start(text_items("first"), options())
+    wait_until(lambda: bench.engine.in_flight == 1)
+    time.sleep(0.02)  # the device has taken it
+    bulk = bench.engine.start(text_items(*[f"bulk {n} {'x' * 50}" for n in range(10)]), options(lane=Lane.BULK))
+    wait_until(lambda: bench.engine.in_flight == 11)
+    urgent = bench.engine.start(text_items("urgent"), options())
+    wait_until(lambda: bench.engine.in_flight == 12)
+    time.sleep(0.02)  # prepared and queued
+    bench.encoder.may_run.set()
+    for ticket in (first, bulk, urgent):
+        ticket.wait()
+    assert order.index(b"urgent") == 1
+
+
+def test_overload_is_refused_at_once_with_a_time_to_come_back(bench: Bench) -> None:
+    from embedder_client.content_hash import Modality
+
+    bench.engine.cost_model.learn_batch(Modality.TEXT, seconds=1_000.0, units=1_000.0, items=100)  # 1 s a token
+    bench.encoder.may_run.clear()
+    first = bench.engine.start(text_items("x" * 40), options(seconds=60))
+    with pytest.raises(Overloaded, match="interactive lane") as refusal:
+        bench.engine.start(text_items("y" * 40), options(seconds=60))
+    assert refusal.value.retry_after_ms > 0
+    assert bench.engine.in_flight == 1
+    bench.encoder.may_run.set()
+    first.wait()
+    assert bench.engine.queued_s(Lane.INTERACTIVE) == 0
+
+
+def test_closing_answers_what_is_in_flight(bench: Bench) -> None:
+    bench.engine.close()
+    with pytest.raises(Unavailable):
+        bench.engine.embed(text_items("after"), options())
