@@ -1,0 +1,28 @@
+"""Task heads on stored vectors: a head is data, served with numpy, trained apart, swapped while serving."""
+
+from embedder_heads.errors import HeadError, HeadInvalid, HeadNameInvalid, HeadNotFound, HeadSpaceMismatch
+from embedder_heads.head_file import Head, HeadManifest, Metric, load_head, save_head
+from embedder_heads.kinds import HeadKind, Task
+from embedder_heads.registry import HeadRegistry
+from embedder_heads.runtime import HeadOutput, HeadRuntime, HeadSnapshot, RefreshReport, ServedHead
+
+__all__ = [
+    "Head",
+    "HeadError",
+    "HeadInvalid",
+    "HeadKind",
+    "HeadManifest",
+    "HeadNameInvalid",
+    "HeadNotFound",
+    "HeadOutput",
+    "HeadRegistry",
+    "HeadRuntime",
+    "HeadSnapshot",
+    "HeadSpaceMismatch",
+    "Metric",
+    "RefreshReport",
+    "ServedHead",
+    "Task",
+    "load_head",
+    "save_head",
+]

@@ -1,0 +1,249 @@
+"""The heads that are being served: an immutable snapshot that one call is answered from, and its refresh."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from embedder_heads.errors import HeadError, HeadNotFound, QueryInvalid
+from embedder_heads.forward import head_scores
+from embedder_heads.head_file import Head, HeadManifest
+from embedder_heads.kinds import Floats, HeadKind, Task
+from embedder_heads.names import CURRENT, parse_ref
+from embedder_heads.registry import HeadRegistry, check_space
+from embedder_heads.stack import LinearStack
+
+_KEPT_PLANS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadOutput:
+    """What one head says about every vector of a call.
+
+    Attributes:
+        name: the head.
+        version: the version that answered.
+        kind: how it computes.
+        task: what the scores mean.
+        labels: names of the columns of `scores`.
+        scores: (n, labels) float32; probabilities, or the numbers themselves for regression.
+        thresholds: per label, the score from which it is given; empty unless the task is multi-label.
+        device_seconds: measured time of the call's computation times this head's share of the multiplications.
+    """
+
+    name: str
+    version: int
+    kind: HeadKind
+    task: Task
+    labels: tuple[str, ...]
+    scores: Floats
+    thresholds: tuple[float, ...]
+    device_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServedHead:
+    """One head that answers now.
+
+    Attributes:
+        manifest: what it is.
+        aliases: aliases that mean this version.
+    """
+
+    manifest: HeadManifest
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What a refresh found.
+
+    Attributes:
+        changed: whether another snapshot serves now.
+        refused: reference to reason, for every head on disk that is not served.
+    """
+
+    changed: bool
+    refused: Mapping[str, str]
+
+
+class _Plan:
+    """The heads of one list of references, stacked; made once and kept with its snapshot."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        self.heads = tuple(heads)
+        self.linear = [number for number, head in enumerate(heads) if head.manifest.kind is HeadKind.LINEAR]
+        self.stack = LinearStack([heads[number] for number in self.linear]) if self.linear else None
+        sizes = np.array([sum(tensor.size for tensor in head.tensors.values()) for head in heads], np.float64)
+        self.shares: list[float] = (sizes / sizes.sum()).tolist()
+
+    def run(self, vectors: Floats) -> list[HeadOutput]:
+        started = time.perf_counter()
+        scores: list[Floats | None] = [None] * len(self.heads)
+        if self.stack is not None:
+            for number, block in zip(self.linear, self.stack.scores(vectors), strict=True):
+                scores[number] = block
+        filled = [block if block is not None else head_scores(self.heads[i], vectors) for i, block in enumerate(scores)]
+        seconds = time.perf_counter() - started
+        outputs = []
+        for head, block, share in zip(self.heads, filled, self.shares, strict=True):
+            m = head.manifest
+            outputs.append(
+                HeadOutput(m.name, m.version, m.kind, m.task, m.labels, block, m.thresholds, seconds * share)
+            )
+        return outputs
+
+
+class HeadSnapshot:
+    """Every head that is served at one moment; immutable, so a call is answered from exactly one version of each."""
+
+    def __init__(self, heads: Mapping[tuple[str, int], Head], aliases: Mapping[tuple[str, str], int]) -> None:
+        """Hold checked heads.
+
+        Args:
+            heads: (name, version) to head.
+            aliases: (name, alias) to a version that is in `heads`.
+        """
+        self.heads = MappingProxyType(dict(heads))
+        self.aliases = MappingProxyType(dict(aliases))
+        self._plans: OrderedDict[tuple[str, ...], _Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def resolve(self, ref: str, space_digest: bytes) -> Head:
+        """Return the head of a reference.
+
+        Raises:
+            HeadNameInvalid, HeadNotFound: there is no such head.
+            HeadSpaceMismatch: it is of another space than `space_digest` (32 bytes).
+        """
+        parsed = parse_ref(ref)
+        version = parsed.version or self.aliases.get((parsed.name, parsed.alias), 0)
+        head = self.heads.get((parsed.name, version))
+        if head is None:
+            names = sorted({name for name, _ in self.heads})
+            raise HeadNotFound(f"no head {ref!r} is served; there are {', '.join(names[:20]) or 'none'}")
+        check_space(head.manifest, space_digest)
+        return head
+
+    def predict(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> list[HeadOutput]:
+        """Score vectors by several heads; see `HeadRuntime.predict`."""
+        heads = self._plan(tuple(refs), space_digest)
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            raise QueryInvalid(f"vectors are {vectors.dtype} of shape {vectors.shape}; heads take (n, dim) float32")
+        dim = heads.heads[0].manifest.dim if heads.heads else vectors.shape[1]
+        if vectors.shape[1] != dim:
+            raise QueryInvalid(f"vectors have dim {vectors.shape[1]}; the heads of this space take {dim}")
+        return heads.run(vectors)
+
+    def served(self) -> list[ServedHead]:
+        """List what is served, by name and version."""
+        pointing: dict[tuple[str, int], list[str]] = {}
+        for (name, alias), version in self.aliases.items():
+            pointing.setdefault((name, version), []).append(alias)
+        return [
+            ServedHead(head.manifest, tuple(sorted(pointing.get(key, ())))) for key, head in sorted(self.heads.items())
+        ]
+
+    def _plan(self, refs: tuple[str, ...], space_digest: bytes) -> _Plan:
+        with self._lock:
+            plan = self._plans.get(refs)
+            if plan is not None:
+                self._plans.move_to_end(refs)
+        if plan is None:
+            plan = _Plan([self.resolve(ref, space_digest) for ref in refs])
+            with self._lock:
+                self._plans[refs] = plan
+                while len(self._plans) > _KEPT_PLANS:
+                    self._plans.popitem(last=False)
+        return plan
+
+
+class HeadRuntime:
+    """Serves the newest good heads of a registry; any thread may predict while another refreshes."""
+
+    def __init__(self, registry: HeadRegistry) -> None:
+        """Serve a registry's heads; the first refresh happens here."""
+        self._registry = registry
+        self._signature: object = None
+        self._refused: Mapping[str, str] = MappingProxyType({})
+        self._snapshot = HeadSnapshot({}, {})
+        self._refreshing = threading.Lock()
+        self.refresh()
+
+    @property
+    def snapshot(self) -> HeadSnapshot:
+        """What is served now; a caller that keeps it keeps getting the same answers."""
+        return self._snapshot
+
+    def predict(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> list[HeadOutput]:
+        """Score vectors by several heads, all from one snapshot.
+
+        Args:
+            vectors: (n, dim) float32, unit vectors of the space; they are only read.
+            refs: `name`, `name@version` or `name@alias`, in any number and kind.
+            space_digest: digest of the vectors' space, 32 bytes.
+        Returns:
+            One output per reference, in order.
+        Raises:
+            HeadNameInvalid, HeadNotFound: a reference is not of the allowed form, or nothing is served under it.
+            HeadSpaceMismatch: a head is of another space.
+            QueryInvalid: the vectors have another dim, shape or dtype.
+        """
+        return self._snapshot.predict(vectors, refs, space_digest)
+
+    def refresh(self) -> RefreshReport:
+        """Pick up what was published, promoted, rolled back or removed since the last refresh.
+
+        Costs one small read and a stat a name when nothing changed. A version that can't be loaded is refused with its
+        reason; an alias that points to it keeps meaning the newest version, of those it pointed to, that can.
+        """
+        with self._refreshing:
+            signature = self._registry.signature()
+            if signature == self._signature:
+                return RefreshReport(False, self._refused)
+            heads: dict[tuple[str, int], Head] = {}
+            aliases: dict[tuple[str, str], int] = {}
+            refused: dict[str, str] = {}
+            for name in self._registry.names():
+                self._load_name(name, heads, aliases, refused)
+            self._snapshot = HeadSnapshot(heads, aliases)
+            self._refused = MappingProxyType(refused)
+            self._signature = signature
+            return RefreshReport(True, self._refused)
+
+    def _load_name(
+        self,
+        name: str,
+        heads: dict[tuple[str, int], Head],
+        aliases: dict[tuple[str, str], int],
+        refused: dict[str, str],
+    ) -> None:
+        loaded = []
+        for version in self._registry.versions(name):
+            known = self._snapshot.heads.get(
+                (name, version)
+            )  # versions never change, so one that loaded once stays good
+            try:
+                heads[name, version] = known or self._registry.load(name, version)
+                loaded.append(version)
+            except HeadError as error:
+                refused[f"{name}@{version}"] = str(error)
+        try:
+            pointing = self._registry.pointing(name)
+        except HeadError as error:
+            refused[f"{name}@{CURRENT}"] = str(error)
+            kept = {
+                key: version for key, version in self._snapshot.aliases.items() if key[0] == name and version in loaded
+            }
+            aliases.update(kept)
+            return
+        for alias, history in pointing.items():
+            good = [version for version in history if version in loaded]
+            if good:
+                aliases[name, alias] = good[-1]

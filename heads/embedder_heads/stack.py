@@ -1,0 +1,64 @@
+"""All linear heads of a call as one stacked matrix: T heads are one product, so head T+1 is almost free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedder_heads.classification import activate
+from embedder_heads.head_file import Head
+from embedder_heads.kinds import Floats, Task
+
+
+class LinearStack:
+    """Linear heads of one space, scored by a single matrix product.
+
+    Heads of one task and number of labels lie side by side: softmax and sigmoid run once a group, not once a head.
+    Temperature is folded into the weights.
+    """
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        """Stack heads.
+
+        Args:
+            heads: linear heads of one space and one dim, at least one.
+        """
+        groups: dict[tuple[Task, int], list[int]] = {}
+        for number, head in enumerate(heads):
+            groups.setdefault((head.manifest.task, len(head.manifest.labels)), []).append(number)
+        self._rows: list[slice] = [slice(0)] * len(heads)
+        self._groups: list[tuple[slice, Task, int]] = []
+        weights: list[Floats] = []
+        biases: list[Floats] = []
+        row = 0
+        for (task, labels), members in groups.items():
+            start = row
+            for number in members:
+                self._rows[number] = slice(row, row + labels)
+                row += labels
+                temperature = np.float32(heads[number].manifest.temperature)
+                weights.append(heads[number].tensors["weight"] / temperature)
+                biases.append(heads[number].tensors["bias"] / temperature)
+            self._groups.append((slice(start, row), task, labels))
+        self._weight: Floats = np.concatenate(weights)  # (rows, dim)
+        self._bias: Floats = np.concatenate(biases)[:, None]  # (rows, 1)
+
+    @property
+    def rows(self) -> int:
+        """Outputs of all heads together."""
+        return len(self._weight)
+
+    def scores(self, vectors: Floats) -> list[Floats]:
+        """Score vectors by every head.
+
+        Args:
+            vectors: (n, dim) float32.
+        Returns:
+            Per head, in the order given, (n, labels) float32; views into one array that is the caller's.
+        """
+        logits: Floats = self._weight @ vectors.T  # (rows, n): a head's rows lie together in memory
+        logits += self._bias
+        for rows, task, labels in self._groups:
+            activate(logits[rows].reshape(-1, labels, len(vectors)), task)
+        return [logits[rows].T for rows in self._rows]
