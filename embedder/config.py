@@ -147,8 +147,8 @@ class ServeSettings(BaseSettings):
     )
     cache_durability: Literal["kill-safe", "full"] = Field(
         "kill-safe",
-        description="'full' survives a power loss; 'kill-safe' survives kill -9 and may lose the last commits at a power loss, at twice the "
-        "write rate.",
+        description="'full' survives a power loss; 'kill-safe' survives kill -9 and may lose the last commits at a power loss, at twice "
+        "the write rate.",
     )
     heads_dir: Path | None = Field(None, description="Folder of the heads; default: DATA_DIR/heads.")
     indexes_dir: Path | None = Field(

@@ -12,27 +12,7 @@ from embedder.engine.cost_model import CostModel
 from embedder_client.content_hash import Modality
 
 _ROUNDS = 3
-_WORDS = [
-    "understand",
-    "content",
-    "once",
-    "and",
-    "let",
-    "many",
-    "small",
-    "task",
-    "heads",
-    "live",
-    "on",
-    "the",
-    "shared",
-    "vector",
-    "of",
-    "every",
-    "text",
-    "and",
-    "picture",
-]
+_SENTENCE = "understand content once and let many small task heads live on the shared vector of every text and picture"
 
 
 def warm_up(encoder: Encoder, cost_model: CostModel) -> None:

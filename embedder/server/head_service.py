@@ -1,0 +1,196 @@
+"""HeadService: tasks that live on shared vectors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import grpc
+import numpy as np
+
+from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome
+from embedder.errors import InvalidRequest, NotImplementedYet
+from embedder.server import retrieval
+from embedder.server.call import Call
+from embedder.server.contents import hashes_of, items_of, items_of_hashes
+from embedder.server.replies import (
+    check_options,
+    cost_message,
+    error_messages,
+    packed_float32,
+    provenance_message,
+    sources_of,
+    vectors_message,
+)
+from embedder.server.runtime import Runtime, RuntimeGate
+from embedder.server.spaces import ServedSpace
+from embedder_client.v1 import content_pb2
+from embedder_client.v1 import head_service_pb2 as pb
+from embedder_client.v1 import head_service_pb2_grpc as pb_grpc
+from embedder_heads import HeadOutput, Task
+
+_KINDS = {
+    Task.SINGLE_LABEL: pb.HEAD_KIND_SINGLE_LABEL,
+    Task.MULTI_LABEL: pb.HEAD_KIND_MULTI_LABEL,
+    Task.REGRESSION: pb.HEAD_KIND_REGRESSION,
+}
+
+
+class HeadService(pb_grpc.HeadServiceServicer):
+    """Serves `embedder.v1.HeadService`."""
+
+    def __init__(self, gate: RuntimeGate, *, default_deadline_s: float) -> None:
+        self._gate = gate
+        self._default_deadline_s = default_deadline_s
+
+    def Predict(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:
+        """Score contents with several heads, on one look-up or one forward pass for each content."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        space = runtime.spaces.resolve(request.options.space)
+        check_options(request.options, space)
+        references = [selector.head for selector in request.heads]
+        if not references:
+            raise InvalidRequest("heads is empty; name at least one head, or use Embed for vectors alone")
+        options = call.options(lane=request.lane, task=request.task)
+        items = _items(request, runtime)
+        snapshot = runtime.heads.snapshot
+        for reference in references:  # an unknown head is told before anything is computed
+            snapshot.resolve(reference, space.digest)
+        outcome = embed_abandonable(space, items, options, context)
+        start = time.perf_counter()
+        outputs = snapshot.predict(outcome.vectors.astype(np.float32), references, space.digest)
+        results = [_result(output, selector, outcome) for output, selector in zip(outputs, request.heads, strict=True)]
+        heads_s = time.perf_counter() - start
+        runtime.account(space).record_heads(
+            options,
+            outcome,
+            hashes_of(items),
+            head_seconds={output.name: output.device_seconds for output in outputs},
+            by_head=not request.task,
+        )
+        return pb.PredictResponse(
+            results=results,
+            sources=sources_of(outcome),
+            errors=error_messages(outcome.failures),
+            vectors=vectors_message(outcome.vectors, request.options) if request.include_vectors else None,
+            provenance=provenance_message(space),
+            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+        )
+
+    def Retrieve(self, request: pb.RetrieveRequest, context: grpc.ServicerContext) -> pb.RetrieveResponse:
+        """Find the nearest items of an index to each query."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        index, space = retrieval.open_index(runtime, request.index)
+        top_k = retrieval.check_top_k(request.top_k)
+        items = items_of(request.queries, max_items=runtime.settings.max_items_per_call, field="queries")
+        options = call.options(lane=request.lane, task=request.task or request.index)
+        outcome = embed_abandonable(space, items, options, context)
+        start = time.perf_counter()
+        results = retrieval.search(index, outcome, top_k)
+        heads_s = time.perf_counter() - start
+        retrieval.count(runtime, space, options, outcome, items, heads_s)
+        return pb.RetrieveResponse(
+            results=results,
+            sources=sources_of(outcome),
+            errors=error_messages(outcome.failures),
+            provenance=provenance_message(space),
+            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+        )
+
+    def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
+        """Find items like those of a history, leaving out what the history holds."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        index, space = retrieval.open_index(runtime, request.index)
+        top_k = retrieval.check_top_k(request.top_k)
+        if not request.history_ids and not request.history:
+            raise InvalidRequest("history_ids and history are empty; give at least one item that the user has seen")
+        options = call.options(lane=request.lane, task=request.task or request.index)
+        items: list[ContentItem] = []
+        if request.history:
+            items = items_of(request.history, max_items=runtime.settings.max_items_per_call, field="history")
+        outcome = embed_abandonable(space, items, options, context)
+        start = time.perf_counter()
+        hits = retrieval.recommend(index, request, outcome, top_k)
+        heads_s = time.perf_counter() - start
+        retrieval.count(runtime, space, options, outcome, items, heads_s)
+        return pb.RecommendResponse(
+            result=hits,
+            sources=sources_of(outcome),
+            errors=error_messages(outcome.failures),
+            provenance=provenance_message(space),
+            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+        )
+
+    def Answer(self, request: pb.AnswerRequest, context: grpc.ServicerContext) -> Iterator[pb.AnswerResponse]:
+        """Answer that generation is not served yet."""
+        raise NotImplementedYet("Answer is not served by this version; Retrieve finds the passages")
+
+    def ListHeads(self, request: pb.ListHeadsRequest, context: grpc.ServicerContext) -> pb.ListHeadsResponse:
+        """List the heads and indexes that can be asked."""
+        runtime = self._gate.get()
+        heads = []
+        for served in runtime.heads.snapshot.served():
+            manifest = served.manifest
+            description = pb.HeadDescription(
+                head=manifest.name,
+                version=manifest.version,
+                kind=_KINDS[manifest.task],
+                labels=manifest.labels,
+                space_digest=bytes.fromhex(manifest.space_digest),
+                aliases=served.aliases,
+                metrics={name: metric.value for name, metric in manifest.metrics.items()},
+            )
+            description.created_at.FromJsonString(manifest.created)
+            heads.append(description)
+        return pb.ListHeadsResponse(heads=heads, indexes=retrieval.descriptions(runtime))
+
+
+def embed_abandonable(
+    space: ServedSpace, items: Sequence[ContentItem], options: EmbedOptions, context: grpc.ServicerContext
+) -> EmbedOutcome:
+    """Embed a call's contents, and stop waiting when the caller goes away."""
+    ticket = space.engine.start(items, options)
+    if not ticket.done.done():
+        context.add_callback(ticket.abandon)
+    ticket.wait()
+    return space.engine.outcome(ticket, items)
+
+
+def _items(request: pb.PredictRequest, runtime: Runtime) -> list[ContentItem]:
+    if request.contents and request.content_hashes:
+        raise InvalidRequest("contents and content_hashes are both set; give one of them")
+    limit = runtime.settings.max_items_per_call
+    if request.content_hashes:
+        return items_of_hashes(request.content_hashes, max_items=limit)
+    return items_of(request.contents, max_items=limit)
+
+
+def _result(output: HeadOutput, selector: pb.HeadSelector, outcome: EmbedOutcome) -> pb.HeadResult:
+    scores = output.scores  # (n, labels)
+    if outcome.failures:
+        scores = scores.copy()
+        scores[list(outcome.failures)] = 0.0
+    indices = b""
+    if selector.top_k:
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : selector.top_k]  # (n, min(k, labels))
+        scores = np.take_along_axis(scores, best, axis=1)
+        indices = best.astype("<u4").tobytes()
+    return pb.HeadResult(
+        head=output.name,
+        version=output.version,
+        kind=_KINDS[output.task],
+        labels=output.labels,
+        scores=packed_float32(scores),
+        columns=scores.shape[1],
+        label_indices=indices,
+        thresholds=packed_float32(np.array(output.thresholds, np.float32)),
+        compute_time=content_pb2.Figure(
+            value=output.device_seconds,
+            basis=content_pb2.BASIS_ESTIMATED,
+            unit="s",
+            source="measured time of the call's heads, by this head's share of the multiplications",
+        ),
+    )
