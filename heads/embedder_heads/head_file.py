@@ -74,8 +74,8 @@ class HeadManifest:
     thresholds: tuple[float, ...]
     data_digest: str
     temperature: float = 1.0
-    metrics: Mapping[str, Metric] = MappingProxyType({})
-    training: Mapping[str, str | int | float] = MappingProxyType({})
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    training: Mapping[str, str | int | float] = field(default_factory=dict)
     created: str = ""
     version: int = 0
 

@@ -1,0 +1,151 @@
+"""The indexes on disk and the ones being served: publishing, aliases, opening by reference, refresh."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from embedder_heads.errors import HeadError, IndexInvalid, IndexNotFound
+from embedder_heads.index.manifest import IndexManifest
+from embedder_heads.index.metadata import Metadata
+from embedder_heads.index.vector_index import VectorIndex
+from embedder_heads.kinds import Floats
+from embedder_heads.names import Ref, parse_ref
+from embedder_heads.runtime import RefreshReport
+from embedder_heads.store import VersionedStore
+
+
+class IndexLibrary:
+    """Versions and aliases of indexes under one folder.
+
+    An index is opened at the first call that names it and stays open until a refresh finds it gone; files are mapped, so an
+    open index costs address space and page cache that all processes share.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._store = VersionedStore(root, not_found=IndexNotFound)
+        self._open: dict[tuple[str, int], VectorIndex] = {}
+        self._targets: Mapping[tuple[str, str], int] = MappingProxyType({})
+        self._signature: object = None
+        self._lock = threading.Lock()
+        self.refresh()
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds every index."""
+        return self._store.root
+
+    def publish(
+        self,
+        name: str,
+        vectors: Floats,
+        ids: Sequence[str],
+        metadata: Sequence[Metadata],
+        *,
+        space_digest: bytes,
+    ) -> IndexManifest:
+        """Build an index and add it as the next version of its name; arguments as of `VectorIndex.build`."""
+        built: list[IndexManifest] = []
+
+        def fill(folder: Path, version: int) -> None:
+            manifest = VectorIndex.build(
+                folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version
+            )
+            built.append(manifest)
+
+        self._store.publish(name, fill)
+        return built[0]
+
+    def open(self, ref: str, space_digest: bytes | None = None) -> VectorIndex:
+        """Return the index of a reference, from what the last refresh saw.
+
+        Args:
+            ref: `name`, `name@version` or `name@alias`.
+            space_digest: the space that it must be of, 32 bytes; None takes any.
+        Raises:
+            HeadNameInvalid, IndexNotFound, IndexInvalid: there is no such index, or its files are not right.
+            HeadSpaceMismatch: it is of another space.
+        """
+        parsed = parse_ref(ref)
+        with self._lock:
+            version = parsed.version or self._targets.get((parsed.name, parsed.alias), 0)
+            index = self._open.get((parsed.name, version))
+            if index is None:
+                version = version or self._store.version_of(parsed)
+                index = self._open[parsed.name, version] = self._load(parsed, version)
+        if space_digest is not None:
+            index.check_space(space_digest)
+        return index
+
+    def refresh(self) -> RefreshReport:
+        """Pick up what was published, promoted, rolled back or removed since the last refresh.
+
+        An index whose files are not right is refused with its reason, and its aliases keep meaning the newest good version.
+        """
+        with self._lock:
+            signature = self._store.signature()
+            if signature == self._signature:
+                return RefreshReport(False, MappingProxyType({}))
+            targets: dict[tuple[str, str], int] = {}
+            refused: dict[str, str] = {}
+            opened: dict[tuple[str, int], VectorIndex] = {}
+            for name in self._store.names():
+                versions = self._store.versions(name)
+                opened.update({(name, v): self._open[name, v] for v in versions if (name, v) in self._open})
+                for alias, history in self._store.aliases(name).history.items():
+                    target = self._first_good(name, [v for v in reversed(history) if v in versions], opened, refused)
+                    if target:
+                        targets[name, alias] = target
+            self._targets, self._open, self._signature = MappingProxyType(targets), opened, signature
+            return RefreshReport(True, MappingProxyType(refused))
+
+    def listing(self) -> list[tuple[IndexManifest, tuple[str, ...]]]:
+        """List the indexes that aliases point to, each with its aliases."""
+        pointing: dict[tuple[str, int], list[str]] = {}
+        for (name, alias), version in sorted(self._targets.items()):
+            pointing.setdefault((name, version), []).append(alias)
+        return [(self._open[key].manifest, tuple(aliases)) for key, aliases in sorted(pointing.items())]
+
+    def promote(self, ref: str, alias: str) -> int:
+        """Point an alias at the version of a reference; returns the version."""
+        parsed = parse_ref(ref)
+        version = self._store.version_of(parsed)
+        self._load(parsed, version)
+        self._store.promote(parsed.name, version, alias)
+        return version
+
+    def rollback(self, ref: str) -> int:
+        """Point `name` (its `current`) or `name@alias` back at the version before; returns that version."""
+        parsed = parse_ref(ref)
+        return self._store.rollback(parsed.name, parsed.alias)
+
+    def remove(self, ref: str) -> None:
+        """Remove one version (`name@3`) that no alias points to, or every version of `name`."""
+        parsed = parse_ref(ref)
+        self._store.remove(parsed.name, parsed.version)
+
+    def _first_good(
+        self,
+        name: str,
+        versions: Sequence[int],
+        opened: dict[tuple[str, int], VectorIndex],
+        refused: dict[str, str],
+    ) -> int:
+        for version in versions:
+            try:
+                if (name, version) not in opened:
+                    opened[name, version] = self._load(Ref(name, version, ""), version)
+                return version
+            except HeadError as error:
+                refused[f"{name}@{version}"] = str(error)
+        return 0
+
+    def _load(self, ref: Ref, version: int) -> VectorIndex:
+        self._store.version_of(Ref(ref.name, version, ""))
+        index = VectorIndex(self._store.folder(ref.name, version))
+        if (index.manifest.name, index.manifest.version) != (ref.name, version):
+            given = f"{index.manifest.name}@{index.manifest.version}"
+            raise IndexInvalid(f"{ref.name}@{version} holds an index that calls itself {given}")
+        return index

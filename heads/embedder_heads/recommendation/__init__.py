@@ -1,0 +1,1 @@
+"""Recommendation: what to show next, from what was seen."""
