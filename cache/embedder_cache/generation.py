@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,34 +14,69 @@ from embedder_cache.errors import CacheDamaged
 from embedder_cache.index import Index
 from embedder_cache.precheck import check_lmdb_file
 from embedder_cache.record import BLOCK_BYTES, RecordLayout
-from embedder_cache.settings import CacheSettings
+from embedder_cache.settings import CacheSettings, Durability
 from embedder_cache.slab import FIRST_BLOCK, Slab
+from embedder_cache.touches import TouchMap
 
 _INDEX = "index"
 _SLAB = "records"
+_TOUCHES = "touched"
 _GROWTH_STEPS = 32  # a generation takes its room from the file system in so many steps
+_MAX_GROWTH_BYTES = 64 << 20
+_MIN_GROWTH_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class GenerationRow:
+    """What the catalogue knows of a generation.
+
+    Attributes:
+        sequence: its number, never given twice; it names the folder.
+        order: its place in age; the newest has the highest. A compacted generation keeps its predecessor's.
+        created: seconds since 1970.
+    """
+
+    sequence: int
+    order: int
+    created: int
+
+    @property
+    def folder(self) -> str:
+        """The name of the generation's folder."""
+        return f"generation-{self.sequence:08d}"
 
 
 class Generation:
-    """A bounded part of the store that is written once, from front to end, and dropped whole."""
+    """A bounded part of the store that is written once, from front to end, and dropped whole.
 
-    def __init__(self, path: Path, *, sequence: int, settings: CacheSettings, writable: bool) -> None:
+    Thread-safe for reading; one thread of one process writes.
+    """
+
+    def __init__(self, path: Path, row: GenerationRow, settings: CacheSettings, *, writable: bool) -> None:
         """Open the generation's files after checking that they are whole, or create them when they may be written.
 
         Raises:
             CacheDamaged: a file is missing, cut or refused by LMDB.
+            OSError: the file system refuses, for instance because it is full.
         """
         self.path = path
-        self.sequence = sequence
-        self.hits = 0
+        self.row = row
+        self._sync = settings.durability is Durability.FULL
         if writable and not path.exists():
             path.mkdir(mode=0o700)
         index_file = path / _INDEX / "data.mdb"
         if index_file.exists() or not writable:
             check_lmdb_file(index_file)
-        growth_bytes = max(64 * 1024, settings.max_bytes // settings.generations // _GROWTH_STEPS)
         self.index = Index(path / _INDEX, settings=settings, writable=writable)
-        self.slab = Slab(path / _SLAB, writable=writable, growth_bytes=min(growth_bytes, 64 << 20))
+        growth_bytes = settings.max_bytes // settings.generations // _GROWTH_STEPS
+        self.slab = Slab(
+            path / _SLAB, writable=writable, growth_bytes=min(max(growth_bytes, _MIN_GROWTH_BYTES), _MAX_GROWTH_BYTES)
+        )
+        max_blocks = settings.max_bytes // settings.generations // BLOCK_BYTES
+        try:
+            self.touches: TouchMap | None = TouchMap(path / _TOUCHES, max_blocks=max_blocks, create=writable)
+        except (FileNotFoundError, PermissionError, ValueError):
+            self.touches = None  # a reader that may not mark reads all the same
         self.end_block = max(FIRST_BLOCK, self.index.end_block())
         if self.slab.file_bytes < self.end_block * BLOCK_BYTES:
             raise CacheDamaged(
@@ -48,66 +84,51 @@ class Generation:
             )
 
     @property
+    def sequence(self) -> int:
+        """The generation's number."""
+        return self.row.sequence
+
+    @property
     def file_bytes(self) -> int:
         """Bytes of all files of the generation; asks the file system."""
-        return self.slab.file_bytes + self.index.file_bytes
+        return folder_bytes(self.path)
 
-    def read(
-        self, keys: npt.NDArray[np.uint8], layout: RecordLayout
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """Read the records of a batch, unchecked.
-
-        Args:
-            keys: (n, 48) uint8.
-            layout: the records' layout.
-        Returns:
-            blocks (n,) int64, 0 where the key is not here, and records (n, record_bytes) uint8.
-        Raises:
-            CacheDamaged: a file was found inconsistent.
-        """
-        blocks = self.index.find(keys)
-        return blocks, self.slab.gather(blocks, record_blocks=layout.blocks)
-
-    def append(self, parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]], *, sync: bool) -> None:
-        """Write records and commit them, all or none.
+    def append(self, parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]) -> list[npt.NDArray[np.int64]]:
+        """Write records and commit them, all or none; durable on return, as far as the settings promise.
 
         Args:
             parts: for each layout, keys (n, 48) uint8, each once, and sealed records (n, record_bytes) uint8.
-            sync: whether the records must survive a loss of power.
+        Returns:
+            For each part the records' first blocks, (n,) int64.
         Raises:
             OSError, lmdb.Error: nothing was committed.
         """
-        keys, blocks, end = [], [], self.end_block
-        for part_keys, records in parts:
+        placed = []
+        end = self.end_block
+        for _, records in parts:
             step = records.shape[1] // BLOCK_BYTES
             self.slab.write(end, records)
-            keys.append(part_keys)
-            blocks.append(end + step * np.arange(len(records), dtype=np.int64))
+            placed.append(end + step * np.arange(len(records), dtype=np.int64))
             end += step * len(records)
-        if sync:
+        if self._sync:
             self.slab.sync()
-        self.index.commit(np.concatenate(keys), np.concatenate(blocks), end_block=end)
+        self.index.commit(np.concatenate([keys for keys, _ in parts]), np.concatenate(placed), end_block=end)
         self.end_block = end
+        return placed
 
-    def erase(self, keys: npt.NDArray[np.uint8], layout: RecordLayout, *, sync: bool) -> int:
-        """Overwrite the records of keys with zeros and take the keys out; returns how many were here."""
+    def erase(self, keys: npt.NDArray[np.uint8], layout: RecordLayout) -> int:
+        """Overwrite the records of keys with zeros, on the disk too, and take the keys out; returns how many were here."""
         blocks = self.index.find(keys)
         held = blocks > 0
         if held.any():
             self.slab.erase(blocks[held], record_blocks=layout.blocks)
-            if sync:
-                self.slab.sync()
+            self.slab.sync()
             self.index.remove(keys[held])
         return int(held.sum())
 
     def unlink(self) -> None:
         """Remove the files; processes that still map them keep them readable until they let go."""
         shutil.rmtree(self.path)
-
-
-def generation_name(sequence: int) -> str:
-    """Name a generation's folder by its sequence number."""
-    return f"generation-{sequence:08d}"
 
 
 def folder_bytes(path: Path) -> int:

@@ -110,6 +110,12 @@ def record_times(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     return times
 
 
+def record_dims(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Read each header's dim, unchecked: (n,) int64, 0 for records that were never written."""
+    dims: npt.NDArray[np.int64] = (records.view("<u4")[:, _KIND_WORD] & 0xFFFF).astype(np.int64)
+    return dims
+
+
 def is_written(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Say which records hold anything at all, whole or damaged: (n,) bool; erased ones are zero throughout."""
     written: npt.NDArray[np.bool_] = records[:, HEADER_BYTES - 16 : HEADER_BYTES].any(axis=1)

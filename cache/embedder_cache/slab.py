@@ -86,17 +86,17 @@ class Slab:
             mapped, count = self._map, self._blocks = self._map_file()
         if os.fstat(self._file).st_size < count * BLOCK_BYTES:
             raise CacheDamaged(f"{self._path.name} of {self._path.parent.name} was cut while it was open")
-        records = np.zeros((len(blocks), record_blocks * BLOCK_BYTES), np.uint8)
+        record_bytes = record_blocks * BLOCK_BYTES
         starts = count - record_blocks + 1
         if starts < 1:
-            return records
-        outside = (blocks < 0) | (blocks >= starts)
-        if outside.any():
+            return np.zeros((len(blocks), record_bytes), np.uint8)
+        outside = blocks.view(np.uint64) >= starts  # negative ones too
+        any_outside = bool(outside.any())
+        if any_outside:
             blocks = np.where(outside, 0, blocks)
-        item = f"V{record_blocks * BLOCK_BYTES}"
-        view = np.ndarray((starts,), item, buffer=mapped, strides=(BLOCK_BYTES,))
-        records.view(item)[:, 0] = view[blocks]
-        if outside.any():
+        view = np.ndarray((starts,), f"V{record_bytes}", buffer=mapped, strides=(BLOCK_BYTES,))
+        records: npt.NDArray[np.uint8] = view[blocks].view(np.uint8).reshape(len(blocks), record_bytes)
+        if any_outside:
             records[outside] = 0
         return records
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from concurrent.futures import Future
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder_cache.catalogue import Catalogue, SpaceRow
-from embedder_cache.committing import Committer
+from embedder_cache.duties import Duties
 from embedder_cache.errors import (
     CacheBackpressure,
     CacheClosed,
@@ -28,8 +28,8 @@ from embedder_cache.errors import (
 )
 from embedder_cache.generation import folder_bytes
 from embedder_cache.generations import Generations
-from embedder_cache.key import SpaceKey, pack_keys
-from embedder_cache.reading import read_batch
+from embedder_cache.key import SpaceKey, count_hashes, pack_keys
+from embedder_cache.reading import ReadScope, read_batch
 from embedder_cache.record import RecordLayout
 from embedder_cache.settings import CacheSettings
 from embedder_cache.stats import CacheStats, Counters, GenerationStats
@@ -62,9 +62,9 @@ class VectorCache:
             raise
         self._writer: Writer | None = None
         if not read_only:
-            self._committer = Committer(self._generations, self._catalogue, settings, self._counters)
+            self._duties = Duties(self._generations, self._catalogue, settings, self._counters)
             self._writer = Writer(
-                self._committer,
+                self._duties,
                 max_queue_bytes=settings.max_queue_bytes,
                 max_commit_entries=settings.max_commit_entries,
                 upkeep_interval_s=min(1.0, settings.reader_check_interval_s),
@@ -145,22 +145,24 @@ class VectorCache:
         keys = pack_keys(space.prefix, hashes)
         if self._writer is None:
             self._generations.refresh()
+        asked_at = time.time()
         age = self._settings.time_to_live_s
-        lookup, tally = read_batch(
-            self._generations.live,
-            keys,
-            RecordLayout(space.dim),
-            not_before=int(time.time()) - age if age else 0,
-        )
-        hits = int(np.count_nonzero(lookup.found))
-        self._counters.add(hits=hits, misses=len(keys) - hits, damaged=tally.damaged, expired=tally.expired)
-        if tally.unreadable and self._writer:
-            for sequence in tally.unreadable:
-                self._writer.call(partial(self._generations.quarantine, sequence))
-        return lookup
+        generations = self._generations
+        scope = ReadScope(generations.live, generations.guide, int(asked_at) - age if age else 0, generations.era)
+        read = read_batch(scope, keys, _layout(space.dim))
+        self._counters.note(read, int(asked_at))
+        if read.unreadable and self._writer:
+            for sequence in read.unreadable:
+                self._writer.call(partial(generations.quarantine, sequence))
+        return Lookup(read.vectors, read.found, asked_at)
 
     def put_many(
-        self, space: SpaceKey, hashes: bytes, vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+        self,
+        space: SpaceKey,
+        hashes: bytes,
+        vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
+        *,
+        asked_at: float | None = None,
     ) -> Future[None]:
         """Queue a batch to be stored; a content that is held already keeps its first vector.
 
@@ -168,6 +170,8 @@ class VectorCache:
             space: the space of one tenant.
             hashes: n packed content hashes, n * 32 bytes.
             vectors: (n, dim), finite in float16; copied before this returns.
+            asked_at: `Lookup.asked_at` of the lookup that missed; what was erased since then is not stored. Without it
+                only what was queued before an erasure is held back.
         Returns:
             A future that is done when the batch is committed; it holds CacheWriteFailed when that was not possible.
         Raises:
@@ -190,7 +194,7 @@ class VectorCache:
             committed.set_result(None)
             return committed
         try:
-            writer.put(PutRequest(space, keys, halves, committed))
+            writer.put(PutRequest(space, keys, halves, time.time() if asked_at is None else asked_at, committed))
         except CacheBackpressure:
             self._counters.add(refused=len(keys))
             raise
@@ -205,9 +209,23 @@ class VectorCache:
             CacheRequestError: the length of `hashes` is not a multiple of 32.
             CacheReadOnly, CacheForked, CacheClosed: this process may not write.
         """
-        keys = pack_keys(space.prefix, hashes)
-        deleted: int = self._call(lambda: self._committer.delete(space, keys))
+        count_hashes(hashes)
+        deleted: int = self._call(lambda: self._duties.eraser.erase_hashes(space.prefix, hashes, dim=space.dim))
         return deleted
+
+    def erase_space(self, space: SpaceKey) -> int:
+        """Erase a space of one tenant and forget it; returns how many entries it had."""
+        erased: int = self._call(lambda: self._duties.eraser.erase_space(space.prefix))
+        return erased
+
+    def erase_domain(self, domain: bytes) -> int:
+        """Erase every space of a tenant that was registered with its `domain_id`; returns how many entries it had."""
+        erased: int = self._call(lambda: self._duties.eraser.erase_domain(domain.hex()))
+        return erased
+
+    def compact(self) -> None:
+        """Write every generation anew without what was erased; afterwards no file holds a byte of it."""
+        self._call(self._duties.eraser.compact)
 
     def register_space(self, space: SpaceKey, *, name: str = "", domain: bytes = b"", pinned: bool = False) -> None:
         """Describe a space in the catalogue, so that it can be listed, pinned, and erased with its tenant.
@@ -219,7 +237,7 @@ class VectorCache:
             pinned: whether its vectors outlive their generation.
         """
         row = SpaceRow(dim=space.dim, name=name, domain=domain.hex(), pinned=pinned)
-        self._call(lambda: self._committer.register(space, row))
+        self._call(lambda: self._duties.committer.register(space, row))
 
     def _call(self, run: Any) -> Any:
         return self._require_writer().call(run).result()
@@ -233,8 +251,14 @@ class VectorCache:
         self._guard()
         if self._writer is None:
             self._generations.refresh()
+        counts = self._counters.snapshot()
         generations = tuple(
-            GenerationStats(generation.sequence, len(generation.index), generation.file_bytes, generation.hits)
+            GenerationStats(
+                generation.sequence,
+                len(generation.index),
+                generation.file_bytes,
+                counts.hits_of.get(generation.sequence, 0),
+            )
             for generation in self._generations.live
         )
         return CacheStats(
@@ -244,8 +268,14 @@ class VectorCache:
             generations=generations,
             quarantined=self._generations.quarantined,
             queued_bytes=self._writer.queued_bytes if self._writer else 0,
-            **self._counters.snapshot(),
+            hits_by_age=counts.hits_by_age,
+            **counts.totals,
         )
+
+
+@lru_cache(maxsize=256)
+def _layout(dim: int) -> RecordLayout:
+    return RecordLayout(dim)
 
 
 def _lock_for_writing(path: Path) -> int:

@@ -19,10 +19,13 @@ class Lookup:
     Attributes:
         vectors: (n, dim) float16, in the order of the hashes; rows of zeros where nothing was found.
         found: (n,) bool.
+        asked_at: when the lookup was made, seconds since 1970; a later `put_many` of what was missing says so, and what
+            was erased in between is not stored.
     """
 
     vectors: npt.NDArray[np.float16]
     found: npt.NDArray[np.bool_]
+    asked_at: float = 0.0
 
 
 class CacheTier(Protocol):
@@ -32,7 +35,12 @@ class CacheTier(Protocol):
         """Look n packed content hashes (n * 32 bytes) up; what fails to check out is a miss."""
 
     def put_many(
-        self, space: SpaceKey, hashes: bytes, vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32]
+        self,
+        space: SpaceKey,
+        hashes: bytes,
+        vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
+        *,
+        asked_at: float | None = None,
     ) -> Future[None]:
         """Store (n, dim) vectors; the future is done when the tier keeps its promise about them."""
 

@@ -24,11 +24,20 @@ _STORE_ERRORS = (OSError, lmdb.Error, CacheError)
 
 @dataclass(frozen=True)
 class PutRequest:
-    """One put that waits for its commit: keys (n, 48) uint8 and vectors (n, dim) float16."""
+    """One put that waits for its commit.
+
+    Attributes:
+        space: the space of one tenant.
+        keys: (n, 48) uint8.
+        vectors: (n, dim) float16.
+        asked_at: when the vectors' making began, seconds since 1970; what was erased since is not stored.
+        committed: its answer.
+    """
 
     space: SpaceKey
     keys: npt.NDArray[np.uint8]
     vectors: npt.NDArray[np.float16]
+    asked_at: float
     committed: Future[None]
 
     @property
