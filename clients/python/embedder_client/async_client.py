@@ -18,15 +18,15 @@ from embedder_client import plans
 from embedder_client.channel import Connection, channel_credentials, open_connection
 from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
-from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
+from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderClientError, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
 from embedder_client.reports import CacheStats, SavingsReport, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.settings import ClientSettings
+from embedder_client.stream_ending import StreamEnding
 from embedder_client.streams import StreamWindow
-from embedder_client.v1.embedding_service_pb2 import EmbedStreamResponse
 
 Result = TypeVar("Result")
 Batch = Iterable[ContentLike]
@@ -60,8 +60,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the channel; calls in flight end with ConnectionFailed."""
         self._closed = True
-        if self._connection is not None:
-            await self._connection.channel.close()
+        connection, self._connection = self._connection, None  # gRPC's poller thread ends with its last channel.
+        if connection is not None:
+            await connection.channel.close()
 
     async def embed(
         self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
@@ -169,36 +170,47 @@ class AsyncClient:
     ) -> AsyncIterator[EmbedResult]:
         connection, method = self._connected(Rpc.EMBED_STREAM)
         call = method(metadata=connection.metadata)
+        ending = StreamEnding(call)
         try:
             async for batch in _asynchronous(batches):
                 for request in window.requests(batch):
                     while window.full:
-                        if (result := window.accept(await self._receive(call, window.timeout_s))) is not None:
+                        if (result := window.accept(await self._receive(call, ending, window.timeout_s))) is not None:
                             yield result
-                    await self._send(call, request, window.timeout_s)
+                    await self._send(call, ending, request, window.timeout_s)
             await call.done_writing()
             while window.waiting:
-                if (result := window.accept(await self._receive(call, window.timeout_s))) is not None:
+                if (result := window.accept(await self._receive(call, ending, window.timeout_s))) is not None:
                     yield result
         finally:
             call.cancel()
 
-    async def _send(self, call: Any, request: Any, timeout_s: float) -> None:
+    async def _send(self, call: Any, ending: StreamEnding, request: Any, timeout_s: float) -> None:
         try:
             with self._errors():
                 async with asyncio.timeout(timeout_s):
                     await call.write(request)
-        except asyncio.InvalidStateError:  # The call has ended; reading tells why.
-            await self._receive(call, timeout_s)
+        except (
+            asyncio.InvalidStateError,
+            Internal,
+        ) as error:  # The call has ended; the write only knows that it failed.
+            raise await self._ended(ending) from error
 
-    async def _receive(self, call: Any, timeout_s: float) -> Any:
+    async def _receive(self, call: Any, ending: StreamEnding, timeout_s: float) -> Any:
         """Wait for a stream's next answer; gRPC knows deadlines of whole streams only."""
-        with self._errors():
-            async with asyncio.timeout(timeout_s):
-                message = await call.read()
-        if not isinstance(message, EmbedStreamResponse):  # gRPC's mark of the end.
-            raise Internal(f"{self.target} ended the stream before its last answer")
-        return message
+        try:
+            with self._errors():
+                async with asyncio.timeout(timeout_s):
+                    return await anext(aiter(call))
+        except (StopAsyncIteration, Internal) as error:
+            raise await self._ended(ending) from error
+
+    async def _ended(self, ending: StreamEnding) -> EmbedderClientError:
+        """Return the error that a stream ended with before its last answer."""
+        error: Any = await ending.error()
+        if error.code() is grpc.StatusCode.OK:
+            return Internal(f"{self.target} ended the stream before its last answer")
+        return error_from_rpc(error, target=self.target)
 
     async def _answer(self, request: Any, timeout_s: float) -> AsyncIterator[AnswerPiece]:
         connection, method = self._connected(Rpc.ANSWER)
@@ -219,11 +231,11 @@ class AsyncClient:
             raise error_from_rpc(error, target=self.target) from error
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer from {self.target} in time") from error
-        except asyncio.CancelledError as error:
+        except (asyncio.CancelledError, grpc.aio.UsageError) as error:  # UsageError: gRPC's word for a closed channel.
             task = asyncio.current_task()
-            if self._closed and task is not None and not task.cancelling():
-                raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
-            raise
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
 
     def _connected(self, rpc: Rpc) -> tuple[Connection, Any]:
         """Return the connection, opened at the first call, and the callable of one method."""

@@ -53,10 +53,11 @@ def open_connection(
         credentials: from `channel_credentials`; None for plaintext.
     """
     options = channel_options(settings)
-    if credentials is None:
-        channel = api.insecure_channel(target, options)
-    else:
-        channel = api.secure_channel(target, credentials, options)
+    channel = (
+        api.insecure_channel(target, options)
+        if credentials is None
+        else api.secure_channel(target, credentials, options)
+    )
     return Connection(channel, channel_methods(channel), call_metadata(settings))
 
 

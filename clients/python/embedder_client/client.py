@@ -233,7 +233,9 @@ class Client:
             yield
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target) from error
-        except grpc.FutureCancelledError as error:
+        except (grpc.FutureCancelledError, ValueError) as error:  # ValueError: gRPC's word for a closed channel.
+            if not self._closed:
+                raise
             raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
 
     def _method(self, rpc: Rpc) -> Any:

@@ -74,9 +74,10 @@ class PredictResult(BatchResult):
         return None if self.packed is None else self.packed.stored
 
     def __getitem__(self, head: str) -> HeadPrediction:
-        """Return the prediction of the head that has this name."""
+        """Return a head's prediction by its name, or by name and version ("topic@3"); of several, the first."""
+        name, _, version = head.partition("@")
         for prediction in self.predictions:
-            if prediction.head == head:
+            if prediction.head == name and (not version.isdecimal() or prediction.version == int(version)):
                 return prediction
         raise KeyError(head)
 
