@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 # Threads that libraries start once in a process and keep: they are not ours to end.
-_KEPT = ("pydevd", "tqdm", "grpc", "_channel_spin", "asyncio_", "ThreadPoolExecutor-", "QueueFeederThread")
+_KEPT = ("pydevd", "tqdm", "grpc", "_channel_spin", "asyncio_", "QueueFeederThread")
+# A pool starts its threads when they are needed; those of the service that lives for the whole run end with it.
+_POOLED = ("call_", "prepare_")
 
 
 def _running() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if not thread.name.startswith(_KEPT)}
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(_KEPT + _POOLED)}
 
 
 @pytest.fixture(autouse=True)

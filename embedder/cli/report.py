@@ -61,7 +61,7 @@ def report(
     )
     try:
         with Client(target, settings=settings) as service:
-            found = service.savings(start=_utc(start), end=_utc(end), group_by=by.value, task=task, client=client)
+            found = service.savings(start=_utc(start), end=_utc(end), group_by="" if by is Rows.NONE else by.value, task=task, client=client)
     except EmbedderClientError as error:
         Console(stderr=True).print(f"[bold red]embedder-report:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

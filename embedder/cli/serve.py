@@ -43,9 +43,11 @@ def _serve(settings: ServeSettings, console: Console) -> None:
 
     service = Service(settings)
     runtime = service.start()
-    print_banner(console, service, runtime)
-    stop.wait()
-    service.stop()
+    try:
+        print_banner(console, service, runtime)
+        stop.wait()
+    finally:
+        service.stop()
 
 
 def print_banner(console: Console, service: Service, runtime: Runtime) -> None:
@@ -65,7 +67,7 @@ def print_banner(console: Console, service: Service, runtime: Runtime) -> None:
     stats = runtime.cache.stats()
     limit_gib = stats.max_bytes / (1 << 30)
     table.add_row("cache", f"{settings.cache_path} ({stats.entries:,} vectors, limit {limit_gib:.3g} GiB)")
-    table.add_row("heads", f"{settings.heads_path} ({len(runtime.heads.list())} heads)")
+    table.add_row("heads", f"{settings.heads_path} ({len(runtime.heads.snapshot.served())} heads)")
     table.add_row("savings", str(settings.ledger_path))
     console.print(table, highlight=False, soft_wrap=True)
     if settings.insecure_listen and not (settings.is_loopback or settings.is_guarded):
@@ -84,3 +86,7 @@ def _guards(settings: ServeSettings) -> str:
         if not settings.is_loopback or settings.tls_certificate or settings.bearer_token
         else "this machine only"
     )
+
+
+if __name__ == "__main__":
+    main()

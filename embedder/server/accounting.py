@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from embedder.engine.contents import EmbedOptions, EmbedOutcome, Source
 from embedder.savings.ledger import Ledger
@@ -34,7 +34,7 @@ class SpaceAccount:
         outcome: EmbedOutcome,
         hashes: bytes,
         *,
-        head_seconds: Mapping[str, float],
+        head_seconds: Sequence[tuple[str, float]],
         by_head: bool,
     ) -> None:
         """Count a call's items once for each head, each head being a task, or once for the call's own task.
@@ -42,10 +42,10 @@ class SpaceAccount:
         The first head is counted with the sources as they were; for the others, what was computed was under way already.
         """
         if not by_head:
-            head_ns = round(sum(head_seconds.values()) * _TO_NS)
+            head_ns = round(sum(seconds for _, seconds in head_seconds) * _TO_NS)
             self._ledger.record(self._group(options, options.task), _counts(outcome) + Counts(head_ns=head_ns), hashes)
             return
-        for position, (head, seconds) in enumerate(head_seconds.items()):
+        for position, (head, seconds) in enumerate(head_seconds):
             counts = _counts(outcome) if position == 0 else _counts_shared(outcome)
             self._ledger.record(self._group(options, head), counts + Counts(head_ns=round(seconds * _TO_NS)), hashes)
 

@@ -57,7 +57,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
             misses=stats.misses,
             corrupt_records=stats.damaged,
             pending_write_bytes=stats.queued_bytes,
-            dropped_writes=stats.refused + stats.failed,
+            dropped_writes=stats.refused,
             path=str(runtime.settings.cache_path),
         )
         response.started_at.FromNanoseconds(int(runtime.started_at * 1e9))

@@ -18,12 +18,13 @@ from embedder.errors import ConfigurationError
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
+from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
 from embedder_heads.index.library import IndexLibrary
-from embedder_heads.registry import HeadRegistry
+from embedder_heads import HeadError, HeadRegistry, HeadRuntime
 
 _log = structlog.get_logger(__name__)
 
@@ -52,12 +53,13 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
+    heads, indexes = _open_registries(settings, stack)
     return Runtime(
         settings=settings,
         spaces=Spaces([ServedSpace(settings.space, engine)]),
         cache=cache,
-        heads=HeadRegistry(settings.heads_path),
-        indexes=IndexLibrary(settings.indexes_path),
+        heads=heads,
+        indexes=indexes,
         ledger=ledger,
     )
 
@@ -80,6 +82,19 @@ def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:
         raise ConfigurationError(f"the cache in {settings.cache_path} can't be opened: {error}") from error
     stack.callback(cache.close)
     return cache
+
+
+def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary]:
+    """Open the heads and indexes, and pick up what is published from now on."""
+    try:
+        heads = HeadRuntime(HeadRegistry(settings.heads_path))
+        indexes = IndexLibrary(settings.indexes_path)
+    except (HeadError, OSError) as error:
+        raise ConfigurationError(f"the heads or indexes can't be opened: {error}") from error
+    refresher = RegistryRefresher(heads, indexes)
+    refresher.start()
+    stack.callback(refresher.stop)
+    return heads, indexes
 
 
 def _load_encoder(settings: ServeSettings) -> Encoder:

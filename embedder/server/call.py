@@ -14,6 +14,8 @@ from embedder_client.v1 import content_pb2
 
 CLIENT_METADATA_KEY = "embedder-client"
 _UNNAMED_CLIENT = "unnamed"
+# A call without a deadline has one of centuries, or none, by gRPC's version.
+_LONGEST_DEADLINE_S = 86_400.0
 _NAME = re.compile(r"[\w.:/@ +-]{1,128}")
 
 _LANES: dict[int, Lane] = {
@@ -46,7 +48,7 @@ class Call:
         return cls(
             client=_name(metadata.get(CLIENT_METADATA_KEY) or _UNNAMED_CLIENT, "metadata 'embedder-client'"),
             started_at=now,
-            deadline=now + (default_deadline_s if remaining is None else remaining),
+            deadline=now + (default_deadline_s if remaining is None or remaining > _LONGEST_DEADLINE_S else remaining),
         )
 
     def options(self, *, lane: int, task: str, durable: bool = False) -> EmbedOptions:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -121,7 +122,8 @@ class _Batch:
         self._ticket = self._space.engine.start(self._items, self._options)
 
     def start_patiently(self, context: grpc.ServicerContext) -> None:
-        """Start, waiting out an overload until the call's deadline."""
+        """Start; in the bulk lane, wait until the queue has room, and count the deadline from then on."""
+        patience_s = self._options.deadline - self._call.started_at
         while True:
             try:
                 self.start()
@@ -130,6 +132,7 @@ class _Batch:
                 if self._options.lane is Lane.INTERACTIVE or not context.is_active():
                     raise
                 time.sleep(error.retry_after_ms / 1_000)
+                self._options = replace(self._options, deadline=time.monotonic() + patience_s)
 
     def abandon_with(self, context: grpc.ServicerContext) -> None:
         """Stop waiting when the caller goes away."""

@@ -66,7 +66,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             options,
             outcome,
             hashes_of(items),
-            head_seconds={output.name: output.device_seconds for output in outputs},
+            head_seconds=[(output.name, output.device_seconds) for output in outputs],
             by_head=not request.task,
         )
         return pb.PredictResponse(

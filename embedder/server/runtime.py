@@ -12,7 +12,7 @@ from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import VectorCache
 from embedder_heads.index.library import IndexLibrary
-from embedder_heads.registry import HeadRegistry
+from embedder_heads import HeadRuntime
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Runtime:
     settings: ServeSettings
     spaces: Spaces
     cache: VectorCache
-    heads: HeadRegistry
+    heads: HeadRuntime
     indexes: IndexLibrary
     ledger: Ledger
     started_at: float = field(default_factory=time.time)

@@ -81,6 +81,7 @@ class Service:
             raise
         self._gate.open(runtime)
         self._set_health(_SERVING)
+        _log.info("serving", address=self.address, spaces=[space.name for space in runtime.spaces])
         return runtime
 
     def stop(self) -> None:

@@ -42,5 +42,5 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture
 def client(running: Running) -> Iterator[Client]:
-    with Client(running.target, settings=ClientSettings(client_name="tests", retry_attempts=1)) as client:
+    with Client(running.target, settings=ClientSettings(client_name="tests", retry_attempts=1, timeout_s=60)) as client:
         yield client

@@ -48,7 +48,7 @@ BAD = {
     "truncated JPEG": (as_file(photo(), "JPEG")[:3_000], "INVALID_CONTENT", "truncated"),
     "bomb": (bomb(), "LIMIT_EXCEEDED", "max_image_pixels"),
     "no image": (b"\x00\x01 this is no image", "INVALID_CONTENT", "JPEG, PNG"),
-    "empty image": (b"", "INVALID_CONTENT", "empty"),
+    "empty image": (b"", "INVALID_CONTENT", "JPEG, PNG"),
     "unknown hash": (ContentHash(bytes(range(32))), "CONTENT_NOT_CACHED", "send the content"),
 }
 

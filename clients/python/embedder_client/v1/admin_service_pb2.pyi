@@ -73,14 +73,14 @@ class GetCacheStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCacheStatsResponse(_message.Message):
-    __slots__ = ("entries", "size_bytes", "limit_bytes", "hits", "misses", "corrupt_records", "pending_writes", "dropped_writes", "path", "started_at")
+    __slots__ = ("entries", "size_bytes", "limit_bytes", "hits", "misses", "corrupt_records", "pending_write_bytes", "dropped_writes", "path", "started_at")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     MISSES_FIELD_NUMBER: _ClassVar[int]
     CORRUPT_RECORDS_FIELD_NUMBER: _ClassVar[int]
-    PENDING_WRITES_FIELD_NUMBER: _ClassVar[int]
+    PENDING_WRITE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_WRITES_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -90,11 +90,11 @@ class GetCacheStatsResponse(_message.Message):
     hits: int
     misses: int
     corrupt_records: int
-    pending_writes: int
+    pending_write_bytes: int
     dropped_writes: int
     path: str
     started_at: _timestamp_pb2.Timestamp
-    def __init__(self, entries: _Optional[int] = ..., size_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., corrupt_records: _Optional[int] = ..., pending_writes: _Optional[int] = ..., dropped_writes: _Optional[int] = ..., path: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, entries: _Optional[int] = ..., size_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., corrupt_records: _Optional[int] = ..., pending_write_bytes: _Optional[int] = ..., dropped_writes: _Optional[int] = ..., path: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeleteContentsRequest(_message.Message):
     __slots__ = ("content_hashes", "space")

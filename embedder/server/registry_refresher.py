@@ -1,0 +1,45 @@
+"""Picks up published heads and indexes twice a second, without a call noticing."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from embedder_heads import HeadError, HeadRuntime
+from embedder_heads.index.library import IndexLibrary
+
+_log = structlog.get_logger(__name__)
+
+_INTERVAL_S = 0.5
+
+
+class RegistryRefresher:
+    """Refreshes what is served in a thread of its own; what can't be loaded is logged once, and the old version stays."""
+
+    def __init__(self, heads: HeadRuntime, indexes: IndexLibrary) -> None:
+        self._sources: dict[str, HeadRuntime | IndexLibrary] = {"head": heads, "index": indexes}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="head-refresher", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL_S):
+            for kind, source in self._sources.items():
+                try:
+                    report = source.refresh()
+                except (HeadError, OSError) as error:
+                    _log.error("registry could not be read", kind=kind, error=str(error))
+                    continue
+                if report.changed:
+                    _log.info("registry changed", kind=kind)
+                    for reference, reason in report.refused.items():
+                        _log.warning("version refused", kind=kind, version=reference, reason=reason)

@@ -1,0 +1,108 @@
+"""Nearest neighbours for the wire: indexes by name, queries by vector, hits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome
+from embedder.errors import InvalidRequest
+from embedder.server.contents import hashes_of
+from embedder.server.runtime import Runtime
+from embedder.server.spaces import ServedSpace
+from embedder_client.v1 import head_service_pb2 as pb
+from embedder_heads.errors import HeadSpaceMismatch
+from embedder_heads.index.vector_index import IndexHit, VectorIndex
+from embedder_heads.recommendation.more_like_this import more_like_this
+
+_DEFAULT_TOP_K = 10
+_MAX_TOP_K = 1_000
+# Two float16 roundings of one vector stay above this cosine; another content stays below it in practice.
+_SAME_CONTENT_COSINE = 0.9999
+
+
+def open_index(runtime: Runtime, name: str) -> tuple[VectorIndex, ServedSpace]:
+    """Return an index and the served space that it was built in.
+
+    Raises:
+        IndexNotFound, IndexInvalid, HeadNameInvalid: there is no such index, or its files are not right.
+        HeadSpaceMismatch: it was built in a space that is not served here.
+    """
+    index = runtime.indexes.open(name)
+    for space in runtime.spaces:
+        if space.digest.hex() == index.manifest.space_digest:
+            return index, space
+    default = runtime.spaces.resolve("")
+    raise HeadSpaceMismatch(index.manifest.name, wants=index.manifest.space_digest, has=default.digest.hex())
+
+
+def check_top_k(top_k: int) -> int:
+    """Return how many hits are asked for, 10 if the call does not say."""
+    if top_k > _MAX_TOP_K:
+        raise InvalidRequest(f"top_k={top_k}; the limit is {_MAX_TOP_K}")
+    return top_k or _DEFAULT_TOP_K
+
+
+def search(index: VectorIndex, outcome: EmbedOutcome, top_k: int) -> list[pb.Hits]:
+    """Find the nearest items to each query; a failed query finds none."""
+    served = [row for row in range(len(outcome.sources)) if row not in outcome.failures]
+    results = [pb.Hits() for _ in outcome.sources]
+    if served:
+        found = index.search(outcome.vectors[served].astype(np.float32), top_k)
+        for row, hits in zip(served, found, strict=True):
+            results[row].CopyFrom(_hits_message(hits))
+    return results
+
+
+def recommend(index: VectorIndex, request: pb.RecommendRequest, outcome: EmbedOutcome, top_k: int) -> pb.Hits:
+    """Find items like those of a history; what the history holds does not come back, by id or by content."""
+    served = [row for row in range(len(outcome.sources)) if row not in outcome.failures]
+    history = outcome.vectors[served].astype(np.float32)  # (n, dim)
+    hits = more_like_this(
+        index,
+        top_k + len(history),
+        history_ids=list(request.history_ids),
+        history_vectors=history,
+        exclude=list(request.exclude_ids),
+    )
+    if len(history) and hits:
+        cosines = index.vectors_of([hit.id for hit in hits]) @ history.T  # (hits, n)
+        hits = [hit for hit, seen in zip(hits, cosines.max(axis=1) >= _SAME_CONTENT_COSINE, strict=True) if not seen]
+    return _hits_message(hits[:top_k])
+
+
+def count(
+    runtime: Runtime,
+    space: ServedSpace,
+    options: EmbedOptions,
+    outcome: EmbedOutcome,
+    items: Sequence[ContentItem],
+    search_s: float,
+) -> None:
+    """Count a call's contents, and its search as the head's time."""
+    runtime.account(space).record_heads(
+        options, outcome, hashes_of(items), head_seconds=[(options.task, search_s)], by_head=False
+    )
+
+
+def descriptions(runtime: Runtime) -> list[pb.IndexDescription]:
+    """Describe the indexes that can be asked."""
+    return [
+        pb.IndexDescription(
+            index=manifest.name,
+            items=manifest.items,
+            space_digest=bytes.fromhex(manifest.space_digest),
+            kind=manifest.kind,
+        )
+        for manifest, _ in runtime.indexes.listing()
+    ]
+
+
+def _hits_message(hits: Sequence[IndexHit]) -> pb.Hits:
+    message = pb.Hits()
+    for hit in hits:
+        entry = message.hits.add(id=hit.id, score=hit.score)
+        if hit.metadata:
+            entry.metadata.update(hit.metadata)
+    return message
