@@ -168,7 +168,16 @@ def test_program_name_is_printable_ascii(argument: str, name: str, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-@pytest.mark.parametrize("target", ["embedder.example:50051", "dns:///embedder.example:50051", "10.0.0.7:50051"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "embedder.example:50051",
+        "dns:///embedder.example:50051",
+        "10.0.0.7:1",
+        "xds:///localhost",
+        "ipv4:127.0.0.1:1,10.0.0.7:1",
+    ],
+)
 def test_token_is_not_sent_in_plaintext_to_another_machine(kind: Any, target: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="in plaintext"):
         kind(target, settings=ClientSettings(bearer_token="a-token"))
@@ -216,6 +225,13 @@ def test_tls_checks_the_services_certificate(secure_server: Any, connect: Any) -
         connect(secure_server.target, tls=True, retry_attempts=1).embed(["a"])
 
 
+def test_proxy_of_the_environment_is_not_asked_for_loopback(
+    server: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert len(connect(retry_attempts=1).embed(["a"])) == 1
+
+
 def test_closed_client_refuses_calls(connect: Any) -> None:
     client = connect()
     client.embed(["a"])
@@ -254,6 +270,39 @@ def test_closing_ends_awaited_calls_in_flight(server: Any, texts: int) -> None:
                 await asking
 
     asyncio.run(close_while_asking())
+
+
+def test_closing_ends_a_stream_in_flight(server: Any) -> None:
+    asked = server.hang_from_now("EmbedStream")
+    client = Client(server.target)
+
+    def close() -> None:
+        asked.wait(10)
+        client.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(errors.ConnectionFailed):
+        list(client.embed_stream([["a"]]))
+    closer.join()
+
+
+def test_closing_ends_an_awaited_stream_in_flight(server: Any) -> None:
+    asked = server.hang_from_now("EmbedStream")
+
+    async def take(client: AsyncClient) -> None:
+        async for _ in client.embed_stream([["a"]]):
+            continue
+
+    async def close_while_streaming() -> None:
+        async with AsyncClient(server.target) as client:
+            taking = asyncio.create_task(take(client))
+            await asyncio.to_thread(asked.wait, 10)
+            await client.close()
+            with pytest.raises(errors.ConnectionFailed, match="closed during the call"):
+                await taking
+
+    asyncio.run(close_while_streaming())
 
 
 def test_cancelled_task_stays_cancelled_and_ends_its_call(server: Any) -> None:

@@ -66,7 +66,7 @@ def test_stream_fails_with_the_services_error(server: Any, client: Any) -> None:
         context.abort(grpc.StatusCode.NOT_FOUND, "no such space")
 
     server.scripts["EmbedStream"] = refuse
-    for _ in range(20):  # The refusal races with the writing of requests.
+    for _ in range(10):  # The refusal races with the writing of requests.
         with pytest.raises(errors.NotFound, match="no such space"):
             list(client.embed_stream([[text] for text in TEXTS[:50]], space="nowhere"))
 

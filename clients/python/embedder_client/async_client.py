@@ -186,14 +186,12 @@ class AsyncClient:
             call.cancel()
 
     async def _send(self, call: Any, ending: StreamEnding, request: Any, timeout_s: float) -> None:
+        """Write one request; if the call has ended, the write only knows that it failed, and `ending` knows why."""
         try:
             with self._errors():
                 async with asyncio.timeout(timeout_s):
                     await call.write(request)
-        except (
-            asyncio.InvalidStateError,
-            Internal,
-        ) as error:  # The call has ended; the write only knows that it failed.
+        except (asyncio.InvalidStateError, Internal) as error:
             raise await self._ended(ending) from error
 
     async def _receive(self, call: Any, ending: StreamEnding, timeout_s: float) -> Any:

@@ -27,6 +27,8 @@ _STUBS: tuple[Callable[[Any], Any], ...] = (
     savings_service_pb2_grpc.SavingsServiceStub,
     admin_service_pb2_grpc.AdminServiceStub,
 )
+_LOCAL_SCHEMES = ("unix:", "unix-abstract:")
+_ADDRESS_SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -52,7 +54,7 @@ def open_connection(
         settings: options and metadata.
         credentials: from `channel_credentials`; None for plaintext.
     """
-    options = channel_options(settings)
+    options = channel_options(target, settings)
     channel = (
         api.insecure_channel(target, options)
         if credentials is None
@@ -66,11 +68,12 @@ def channel_methods(channel: Any) -> Mapping[str, Callable[..., Any]]:
     return {name: method for stub in _STUBS for name, method in vars(stub(channel)).items()}
 
 
-def channel_options(settings: ClientSettings) -> list[tuple[str, str | int]]:
+def channel_options(target: str, settings: ClientSettings) -> list[tuple[str, str | int]]:
     """Return gRPC's channel arguments.
 
     Retries are gRPC's own: they obey `grpc-retry-pushback-ms`. Its buffer must hold the largest message, or a larger
-    request is committed at once and never retried (the default is 256 KiB).
+    request is committed at once and never retried (the default is 256 KiB). A proxy of the environment is for the way
+    to other machines; gRPC would ask it for loopback too.
     """
     retry = {
         "maxAttempts": settings.retry_attempts,
@@ -89,6 +92,7 @@ def channel_options(settings: ClientSettings) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_time_ms", int(settings.keepalive_time_s * 1000)),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.enable_http_proxy", int(not _is_local(target))),
         ("grpc.primary_user_agent", f"embedder-client/{__version__}"),
     ]
 
@@ -119,8 +123,6 @@ def call_metadata(settings: ClientSettings) -> tuple[tuple[str, str], ...]:
 
 def _is_local(target: str) -> bool:
     """Tell whether a target is this machine: a Unix socket or a loopback address."""
-    if target.startswith(("unix:", "unix-abstract:")):
-        return True
-    address = target.rsplit("/", 1)[-1].removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:")
-    host = address.rsplit(":", 1)[0].strip("[]")
-    return host in _LOOPBACK_HOSTS
+    scheme = next((scheme for scheme in _ADDRESS_SCHEMES if target.startswith(scheme)), "")
+    host = target.removeprefix(scheme).rsplit(":", 1)[0].strip("[]")
+    return target.startswith(_LOCAL_SCHEMES) or host in _LOOPBACK_HOSTS

@@ -47,13 +47,21 @@ _GROUPS = {
 _FRAME_BYTES = 8
 
 
-def split_contents(contents: Sequence[Content], settings: ClientSettings) -> list[Messages]:
-    """Encode contents and cut them into runs that each fit one message.
+def content_messages(contents: Iterable[Content]) -> Messages:
+    """Encode contents.
 
     Raises:
-        InvalidRequest: a content can't travel: no UTF-8, not bytes, or larger than any message may be.
+        InvalidRequest: a content can't travel: no UTF-8, or not bytes.
     """
-    messages = [_content(content, position) for position, content in enumerate(contents)]
+    return [_content(content, position) for position, content in enumerate(contents)]
+
+
+def split_messages(messages: Messages, settings: ClientSettings) -> list[Messages]:
+    """Cut encoded contents into runs that each fit one message.
+
+    Raises:
+        InvalidRequest: a content is larger than any message may be.
+    """
     sizes = [message.ByteSize() + _FRAME_BYTES for message in messages]
     for position, size in enumerate(sizes):
         if size > settings.max_send_bytes:
@@ -116,22 +124,20 @@ def retrieve_request(index: str, queries: Messages, options: RetrieveOptions) ->
     )
 
 
-def recommend_request(
-    index: str, options: RecommendOptions, settings: ClientSettings
-) -> head_service_pb2.RecommendRequest:
+def recommend_request(index: str, options: RecommendOptions) -> head_service_pb2.RecommendRequest:
     """Build one Recommend.
 
     Raises:
-        InvalidRequest: the history is empty, or is too large for one message.
+        InvalidRequest: the history is empty.
     """
     history_ids = _strings("history_ids", options.get("history_ids", ()))
-    history = gather_contents(options["history"]) if options.get("history") else []
+    history = gather_contents(options["history"]) if options.get("history") else ()
     if not history_ids and not history:
         raise InvalidRequest("no history was given: history_ids or history is needed")
     return head_service_pb2.RecommendRequest(
         index=index,
         history_ids=history_ids,
-        history=[message for run in split_contents(history, settings) for message in run],
+        history=content_messages(history),
         top_k=_count("top_k", options.get("top_k", 0)),
         exclude_ids=_strings("exclude_ids", options.get("exclude_ids", ())),
         lane=lane_value(options.get("lane")),

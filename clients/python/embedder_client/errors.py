@@ -49,11 +49,7 @@ class DeadlineExceeded(EmbedderClientError):
 
 
 class Overloaded(EmbedderClientError):
-    """The service turned the call away, and turned away the retries that it had asked for.
-
-    Attributes:
-        retry_after_ms: when the service wants to be asked again; None if it did not say.
-    """
+    """The service turned the call away, and every attempt after it."""
 
     @property
     def retry_after_ms(self) -> int | None:

@@ -84,7 +84,10 @@ class PredictResult(BatchResult):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector."""
+    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector.
+
+    Numbers in `metadata` are floats, as in JSON.
+    """
 
     id: str
     score: float

@@ -17,13 +17,13 @@ from google.protobuf.message import Message
 from embedder_client import decoding, encoding, merging
 from embedder_client import options as declared
 from embedder_client.content_hash import HASH_BYTES
-from embedder_client.contents import Content, ContentLike, content_digest, gather_contents, pack_hashes
+from embedder_client.contents import ContentLike, content_digest, gather_contents, pack_hashes
 from embedder_client.errors import Internal, InvalidRequest
 from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.reports import CacheStats, SavingsReport, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.settings import ClientSettings
-from embedder_client.v1 import admin_service_pb2, head_service_pb2
+from embedder_client.v1 import admin_service_pb2, embedding_service_pb2, head_service_pb2
 
 Result = TypeVar("Result")
 Batch = TypeVar("Batch", bound=Sized)
@@ -75,25 +75,32 @@ def embed(
     """Plan Embeds of every content; with `by_hash`, Lookups first and Embeds of what is wanted."""
     declared.check_options(declared.EmbedOptions, options)
     gathered = gather_contents(contents, options.get("texts"), options.get("images"))
-    runs = encoding.split_contents(gathered, settings)
-    timeout_s = call_timeout_s(settings, options, parts=len(runs))
-    if options.get("by_hash", False):
-        return Plan(_embed_wanted(settings, gathered, options), timeout_s)
-    requests = [encoding.embed_request(run, options) for run in runs]
-    return Plan(_batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(gathered)), timeout_s)
+    messages = encoding.content_messages(gathered)
+    requests = _embed_requests(settings, messages, options)
+    timeout_s = call_timeout_s(settings, options, parts=len(requests))
+    if not options.get("by_hash", False):
+        steps = _batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(gathered))
+        return Plan(steps, timeout_s)
+    asked = cast(declared.LookupOptions, {name: value for name, value in options.items() if name in _LOOKUP_KEYS})
+    held = lookup(settings, [content_digest(content) for content in gathered], asked)
+    return Plan(_embed_wanted(settings, held.steps, messages, options), timeout_s)
 
 
 def _embed_wanted(
-    settings: ClientSettings, contents: Sequence[Content], options: declared.EmbedOptions
+    settings: ClientSettings, looking: Steps[LookupResult], messages: encoding.Messages, options: declared.EmbedOptions
 ) -> Steps[EmbedResult]:
-    looked_up = cast(declared.LookupOptions, {name: value for name, value in options.items() if name in _LOOKUP_KEYS})
-    held = yield from lookup(settings, [content_digest(content) for content in contents], looked_up).steps
+    held = yield from looking
     if not held.wanted:
         return merging.complete_lookup(held, None)
-    runs = encoding.split_contents([contents[position] for position in held.wanted], settings)
-    requests = [encoding.embed_request(run, options) for run in runs]
+    requests = _embed_requests(settings, [messages[position] for position in held.wanted], options)
     computed = yield from _batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(held.wanted))
     return merging.complete_lookup(held, computed)
+
+
+def _embed_requests(
+    settings: ClientSettings, messages: encoding.Messages, options: declared.EmbedOptions
+) -> list[embedding_service_pb2.EmbedRequest]:
+    return [encoding.embed_request(run, options) for run in encoding.split_messages(messages, settings)]
 
 
 def lookup(
@@ -118,14 +125,15 @@ def predict(
     if not heads:
         raise InvalidRequest("no head was given: at least one is needed")
     runs: Sequence[encoding.Messages | bytes]
-    if "hashes" in options:
-        if contents is not None or "texts" in options or "images" in options:
-            raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
-        packed = pack_hashes(options["hashes"])
+    hashes, texts, images = options.get("hashes"), options.get("texts"), options.get("images")
+    if hashes is None:
+        messages = encoding.content_messages(gather_contents(contents, texts, images))
+        runs, items = encoding.split_messages(messages, settings), len(messages)
+    elif contents is None and texts is None and images is None:
+        packed = pack_hashes(hashes)
         runs, items = encoding.split_hashes(packed, settings), len(packed) // HASH_BYTES
     else:
-        gathered = gather_contents(contents, options.get("texts"), options.get("images"))
-        runs, items = encoding.split_contents(gathered, settings), len(gathered)
+        raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
     requests = [encoding.predict_request(run, heads, options) for run in runs]
     steps = _batches(Rpc.PREDICT, requests, decoding.predict_result, merging.merge_predicts, items)
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
@@ -136,16 +144,16 @@ def retrieve(
 ) -> Plan[RetrieveResult]:
     """Plan Retrieves of every query."""
     declared.check_options(declared.RetrieveOptions, options)
-    gathered = gather_contents(queries)
-    requests = [encoding.retrieve_request(index, run, options) for run in encoding.split_contents(gathered, settings)]
-    steps = _batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(gathered))
+    messages = encoding.content_messages(gather_contents(queries))
+    requests = [encoding.retrieve_request(index, run, options) for run in encoding.split_messages(messages, settings)]
+    steps = _batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(messages))
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
 
 
 def recommend(settings: ClientSettings, index: str, options: declared.RecommendOptions) -> Plan[RecommendResult]:
     """Plan one Recommend; a history is one thing, so it is never split."""
     declared.check_options(declared.RecommendOptions, options)
-    request = encoding.recommend_request(index, options, settings)
+    request = encoding.recommend_request(index, options)
     return Plan(_single(Rpc.RECOMMEND, request, decoding.recommend_result), call_timeout_s(settings, options))
 
 

@@ -12,6 +12,9 @@ import grpc.aio
 
 Value = TypeVar("Value")
 
+# How long the service's status may follow a failed write; it is already on its way.
+PATIENCE_S = 1.0
+
 # What gRPC's asyncio calls say of a write that failed, in grpc/aio/_call.py and its Cython part.
 _PLACEHOLDER_DETAILS = "Internal error from Core"
 
@@ -33,13 +36,13 @@ class StreamEnding:
         call.add_done_callback(self._remember)
 
     async def error(self) -> grpc.RpcError:
-        """Return the error that the call ended with; waits a second at most for the service's own status."""
+        """Return the error that the call ended with; waits `PATIENCE_S` at most for the service's own status."""
         with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(PATIENCE_S):
                 async for _ in self._call:  # Answers that came before the end stand before its status.
                     continue
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(PATIENCE_S):
                 await self._known.wait()
         return self._error if self._error is not None else _rpc_error(self._call)
 

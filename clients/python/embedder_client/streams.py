@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from embedder_client.contents import ContentLike, gather_contents
 from embedder_client.decoding import embed_result
-from embedder_client.encoding import embed_request, split_contents
+from embedder_client.encoding import content_messages, embed_request, split_messages
 from embedder_client.errors import Internal
 from embedder_client.merging import merge_embeds
 from embedder_client.options import EmbedStreamOptions, check_options
@@ -62,9 +62,9 @@ class StreamWindow:
         Raises:
             InvalidRequest: a content can't travel; nothing of the batch was sent.
         """
-        gathered = gather_contents(contents)
-        runs = split_contents(gathered, self._settings)
-        self._batches.append(_Batch(items=len(gathered), parts=len(runs)))
+        messages = content_messages(gather_contents(contents))
+        runs = split_messages(messages, self._settings)
+        self._batches.append(_Batch(items=len(messages), parts=len(runs)))
         for run in runs:
             request = embed_request(run, self._options)
             yield embedding_service_pb2.EmbedStreamRequest(sequence=self._sent, request=request)
