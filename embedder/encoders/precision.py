@@ -6,6 +6,7 @@ import torch
 
 from embedder.encoders.library_image import LibraryImage
 from embedder.encoders.library_text import LibraryText
+from embedder.encoders.packed_text import build_packed_text
 from embedder.encoders.towers import BF16, FP16, FP32, ImageModel, ImageTower, Precision, TextModel, TextTower
 from embedder.errors import EncoderLoadError
 
@@ -22,7 +23,8 @@ def text_tower(model: TextModel, device: torch.device, setting: str) -> TextTowe
     Raises:
         EncoderLoadError: the device does not compute in that precision.
     """
-    return LibraryText(model, device, _precision(setting, device))
+    precision = _precision(setting, device)
+    return build_packed_text(model, device, precision) or LibraryText(model, device, precision)
 
 
 def image_tower(model: ImageModel, device: torch.device, setting: str) -> ImageTower:

@@ -186,16 +186,9 @@ class Engine:
         self._table.close(Unavailable("the engine is shutting down"))
 
     def _compute(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> None:
-        joined = self._table.join(ticket, items, indices)
+        joined = self._table.join(ticket, items, indices, admit=lambda fresh: self._admit(fresh, ticket.options))
         self._answer_unknown(ticket, items, joined.unknown)
         opened = self._resolve_committed(joined.opened)
-        try:
-            self._admit(opened, ticket.options)
-        except EmbedderError as error:
-            ticket.abandon()
-            for flight in opened:
-                self._table.fail(flight, error)
-            raise
         self._queue.push([flight for flight in joined.hastened if flight.is_queued])
         self._preparer.submit(opened)
 
@@ -219,16 +212,16 @@ class Engine:
             self._table.resolve(opened[row], Delivery(vector=again.vectors[row]), Source.CACHE)
         return [flight for flight, found in zip(opened, again.found, strict=True) if not found]
 
-    def _admit(self, flights: Sequence[Flight], options: EmbedOptions) -> None:
-        seconds = [self.cost_model.item_seconds(flight.item) for flight in flights]
-        if not seconds:
-            return
+    def _admit(self, items: Sequence[ContentItem], options: EmbedOptions) -> list[float]:
+        """Admit contents that nobody computes yet; returns the device seconds that each counts."""
+        if not items:
+            return []
+        seconds = [self.cost_model.item_seconds(item) for item in items]
         seconds_left = options.deadline - time.monotonic()
         if seconds_left <= 0:
             raise DeadlineExpired("the call's deadline had passed when it arrived")
         self._admission.admit(options.lane, sum(seconds), seconds_left=seconds_left)
-        for flight, share in zip(flights, seconds, strict=True):
-            flight.admitted_s = share
+        return seconds
 
     def _release(self, flight: Flight) -> None:
         admitted_s, flight.admitted_s = flight.admitted_s, 0.0

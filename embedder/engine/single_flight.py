@@ -84,36 +84,53 @@ class FlightTable:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def join(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> Joined:
-        """Let a call's missing rows join what is in flight, and open flights for the rest."""
+    def join(
+        self,
+        ticket: Ticket,
+        items: Sequence[ContentItem],
+        indices: Sequence[int],
+        *,
+        admit: Callable[[Sequence[ContentItem]], Sequence[float]],
+    ) -> Joined:
+        """Let a call's missing rows join what is in flight, and open flights for the rest.
+
+        Args:
+            ticket: the call.
+            items: all its contents.
+            indices: the rows that are missing.
+            admit: admits the contents that nobody computes yet, and returns what each counts; if it raises, nothing has changed.
+        """
         joined = Joined([], [], [])
         ready: list[tuple[Waiter, Delivery]] = []
-        options = ticket.options
         with self._lock:
+            fresh = {items[index].content_hash: items[index] for index in indices if self._is_fresh(items[index])}
+            shares = dict(zip(fresh, admit(list(fresh.values())), strict=True))
             for index in indices:
                 item = items[index]
                 flight = self._flights.get(item.content_hash)
                 if flight is None and item.payload is None:
                     joined.unknown.append(index)
-                    continue
-                if flight is None:
-                    flight = Flight(item=item, owner=ticket, lane=options.lane, deadline=options.deadline)
-                    self._flights[item.content_hash] = flight
-                    flight.waiters.append(Waiter(ticket, index, Source.COMPUTED))
-                    joined.opened.append(flight)
-                    continue
-                waiter = Waiter(ticket, index, Source.IN_FLIGHT)
-                if flight.delivery is not None and not options.durable:
-                    ready.append((waiter, flight.delivery))
-                    continue
-                flight.waiters.append(waiter)
-                if options.lane < flight.lane or options.deadline > flight.deadline:
-                    flight.lane = min(flight.lane, options.lane)
-                    flight.deadline = max(flight.deadline, options.deadline)
-                    joined.hastened.append(flight)
+                elif flight is None:
+                    joined.opened.append(self._open(ticket, item, index, shares[item.content_hash]))
+                elif flight.delivery is not None and not ticket.options.durable:
+                    ready.append((Waiter(ticket, index, Source.IN_FLIGHT), flight.delivery))
+                else:
+                    flight.waiters.append(Waiter(ticket, index, Source.IN_FLIGHT))
+                    if _hasten(flight, ticket):
+                        joined.hastened.append(flight)
         for waiter, delivery in ready:
             waiter.ticket.deliver(waiter.index, delivery, waiter.source)
         return joined
+
+    def _is_fresh(self, item: ContentItem) -> bool:
+        return item.payload is not None and item.content_hash not in self._flights
+
+    def _open(self, ticket: Ticket, item: ContentItem, index: int, admitted_s: float) -> Flight:
+        options = ticket.options
+        flight = Flight(item=item, owner=ticket, lane=options.lane, deadline=options.deadline, admitted_s=admitted_s)
+        flight.waiters.append(Waiter(ticket, index, Source.COMPUTED))
+        self._flights[item.content_hash] = flight
+        return flight
 
     def resolve(self, flight: Flight, delivery: Delivery, source: Source) -> None:
         """Answer every waiter of a flight from elsewhere (the cache had it after all), and close the flight."""
@@ -172,3 +189,13 @@ class FlightTable:
                 del self._flights[flight.item.content_hash]
             waiters, flight.waiters = flight.waiters, []
         return waiters
+
+
+def _hasten(flight: Flight, ticket: Ticket) -> bool:
+    """Make a flight as urgent as a call that joined it; returns whether it became more urgent."""
+    options = ticket.options
+    if options.lane >= flight.lane and options.deadline <= flight.deadline:
+        return False
+    flight.lane = min(flight.lane, options.lane)
+    flight.deadline = max(flight.deadline, options.deadline)
+    return True

@@ -21,13 +21,13 @@ def warm_up(encoder: Encoder, cost_model: CostModel) -> None:
     Nothing is stored, and the ledger does not count them.
     """
     if Modality.TEXT in encoder.info.modalities:
-        texts = [" ".join([_SENTENCE] * (row + 1)) for row in range(4)]
+        texts = [" ".join([_SENTENCE] * (row + 1)) for row in range(8)]
         tokens = encoder.prepare_texts(texts)
         units = float(sum(len(row) for row in tokens))
         _learn(cost_model, Modality.TEXT, lambda: encoder.encode_texts(tokens), units=units, items=len(tokens))
     if Modality.IMAGE in encoder.info.modalities:
         size = encoder.info.image_size
-        pixels = [np.full((3, size, size), 40 * row, np.uint8) for row in range(4)]
+        pixels = [np.full((3, size, size), 30 * row, np.uint8) for row in range(8)]
         _learn(cost_model, Modality.IMAGE, lambda: encoder.encode_images(pixels), units=len(pixels), items=len(pixels))
 
 

@@ -35,10 +35,6 @@ def check_options(options: embedding_service_pb2.VectorOptions, space: ServedSpa
         raise InvalidRequest(f"dim={options.dim} exceeds the encoder's {space.info.dim}")
     if options.dtype not in _DTYPES:
         raise InvalidRequest(f"dtype={options.dtype}; known are {', '.join(content_pb2.Dtype.keys()[1:])}")
-    if options.dtype == content_pb2.DTYPE_BINARY and (options.dim or space.info.dim) % 8:
-        raise InvalidRequest(
-            f"dim={options.dim} with DTYPE_BINARY; 8 dimensions make a byte, so dim must be a multiple of 8"
-        )
 
 
 def vectors_message(vectors: HalfVectors, options: embedding_service_pb2.VectorOptions) -> content_pb2.Vectors:
@@ -47,7 +43,7 @@ def vectors_message(vectors: HalfVectors, options: embedding_service_pb2.VectorO
     dtype = _DTYPES[options.dtype]
     derived = derive(vectors, dim=dim, dtype=dtype)
     return content_pb2.Vectors(
-        data=bytes(derived.data),
+        data=derived.to_bytes(),
         dtype=_WIRE_DTYPES[dtype],
         rows=len(vectors),
         dim=dim,

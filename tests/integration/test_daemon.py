@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_restart_keeps_every_entry_and_encodes_nothing_again(start_daemon: Start
 
 def test_ten_clients_asking_for_the_same_500_new_contents_cause_500_encodes(start_daemon: Start) -> None:
     texts = [f"asked by ten at once, number {number}" for number in range(500)]
-    with start_daemon() as target:
+    with start_daemon("--max-queue-ms", "120000") as target:
         barrier = threading.Barrier(10)
 
         def ask(number: int) -> np.ndarray:
@@ -64,14 +65,14 @@ def test_ten_clients_asking_for_the_same_500_new_contents_cause_500_encodes(star
 
 def test_sigterm_lets_running_calls_end(start_daemon: Start, tmp_path: Path) -> None:
     texts = [f"a rather long text that takes the encoder its time, number {number} " * 12 for number in range(128)]
-    with ThreadPoolExecutor(1) as pool:
-        with start_daemon() as target, _client(target) as client:
+    with ThreadPoolExecutor(1) as pool, ExitStack() as clients:
+        with start_daemon() as target:
+            client = clients.enter_context(_client(target))
             running = pool.submit(client.embed, texts)
             while client.cache_stats().misses == 0:
-                pass
+                time.sleep(0.01)
         # The daemon was told to stop while the call ran, and has ended.
-        result = running.result()
-    result.raise_for_failures()
+        running.result().raise_for_failures()
     assert '"event": "stopped"' in (tmp_path / "service/daemon.log").read_text()
 
 

@@ -1,0 +1,69 @@
+"""Runs a batch's chunks: on a CPU many at a time with one thread each, on an accelerator one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from math import ceil
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+_Chunk = TypeVar("_Chunk")
+
+# Measured on an AMD EPYC with 1 MB of L2 a core: larger chunks leave the caches, smaller ones pay more for each call.
+_MAX_CPU_TOKENS = 1_024
+# Below this a chunk is not worth splitting: its matrix products lose a tenth of their speed.
+_MIN_CPU_TOKENS = 192
+_MAX_CUDA_TOKENS = 65_536
+
+
+class ChunkRunner:
+    """Spreads chunks over the processor's cores.
+
+    A core for each chunk keeps every core busy without a barrier behind each layer, and where another process takes
+    a core away, one chunk waits instead of all threads of all layers (measured beside a busy process: 1.6 times the rate).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Take the number of threads from torch; they start with the first batch of several chunks."""
+        self._on_cpu = device.type == "cpu"
+        self._threads = torch.get_num_threads() if self._on_cpu else 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def chunk_tokens(self, total: int) -> int:
+        """Return how many tokens a chunk may hold, so that chunks of a batch of `total` tokens end together."""
+        if not self._on_cpu:
+            return _MAX_CUDA_TOKENS
+        rounds = ceil(total / (self._threads * _MAX_CPU_TOKENS))
+        # Chunks are filled with whole texts, so some room keeps the last one from being a leftover.
+        return max(_MIN_CPU_TOKENS, ceil(1.05 * total / (self._threads * rounds)))
+
+    def run(
+        self, forward: Callable[[_Chunk], torch.Tensor], chunks: Sequence[_Chunk]
+    ) -> list[torch.Tensor]:
+        """Return `forward` of each chunk, in order; the first exception is raised when all have ended."""
+        if len(chunks) == 1 or self._threads == 1:
+            return [forward(chunk) for chunk in chunks]
+        pool = self._pool or self._start()
+        futures = [pool.submit(forward, chunk) for chunk in chunks]
+        wait(futures)
+        return [future.result() for future in futures]
+
+    def _start(self) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(self._threads, "encoder-chunk", initializer=torch.set_num_threads, initargs=(1,))
+        ready = Barrier(self._threads + 1)
+        for _ in range(self._threads):
+            pool.submit(ready.wait)
+        ready.wait()
+        # torch gives a new thread the number that was set last, by whichever thread: keep the process's own.
+        torch.set_num_threads(self._threads)
+        self._pool = pool
+        return pool
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None

@@ -1,0 +1,78 @@
+"""Text by a packed forward: no padding in any linear layer, chunks that stay in the caches, one thread for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+
+from embedder.encoders.base import Tokens
+from embedder.encoders.batching import length_order, packed_chunks
+from embedder.encoders.chunk_runner import ChunkRunner
+from embedder.encoders.library_text import TransformersText
+from embedder.encoders.packed_families import PackedStack, build_stack
+from embedder.encoders.pooling import pool_packed
+from embedder.encoders.towers import Precision, TextModel
+
+
+class PackedText:
+    """The text tower that runs packed tokens through a transformer's own weights."""
+
+    def __init__(self, module: TransformersText, stack: PackedStack, device: torch.device, precision: Precision) -> None:
+        """Join a stack with its model's pooling; `build_packed_text` makes the stack.
+
+        Args:
+            module: the loaded model, for its pooling and head.
+            stack: the model's transformer, taken apart on the device.
+            device: where to run.
+            precision: what the stack computes in.
+        """
+        self._stack = stack
+        self._pooling = module.pooling
+        self._head = module.head if device.type == "cpu" else module.head.to(device)
+        self._dtype = precision.dtype
+        self._runner = ChunkRunner(device)
+        self.numerics = f"{precision.name}-packed"
+
+    def embed(self, tokens: Sequence[Tokens]) -> torch.Tensor:
+        """Return (n, dim) float32 on the CPU, in input order; n is at least 1."""
+        order = length_order(tokens)
+        budget = self._runner.chunk_tokens(sum(map(len, tokens)))
+        chunks = [[tokens[index] for index in chunk] for chunk in packed_chunks(order, tokens, budget)]
+        sorted_rows = torch.cat(self._runner.run(self._forward, chunks))
+        return torch.empty_like(sorted_rows).index_copy_(0, torch.tensor(order), sorted_rows)
+
+    def close(self) -> None:
+        """End the threads that run chunks."""
+        self._runner.close()
+
+    def _forward(self, chunk: Sequence[Tokens]) -> torch.Tensor:
+        stack = self._stack
+        with torch.inference_mode():
+            layout = stack.attention.lay_out(chunk, stack.padding_id)
+            x = functional.embedding(layout.ids, stack.words)  # (tokens, width) float32
+            if stack.places is not None:
+                x += functional.embedding(layout.positions, stack.places)
+            x = functional.pad(stack.embedding_norm(x).to(self._dtype), (0, 0, 0, 1))  # (tokens + 1, width)
+            rotations = {} if stack.rotary is None else stack.rotary(functional.pad(layout.positions, (0, 1)))
+            for block in stack.blocks:
+                x = block(x, layout, rotations)
+            pooled = pool_packed(stack.final_norm(x)[:-1], layout.lengths, self._pooling)
+            vectors: torch.Tensor = self._head(pooled)
+        return vectors.cpu()
+
+
+def build_packed_text(model: TextModel, device: torch.device, precision: Precision) -> PackedText | None:
+    """Make a packed tower of a loaded model.
+
+    Returns:
+        None where the model's architecture has no packed forward on this device in this precision.
+    """
+    if not isinstance(model.module, TransformersText):
+        return None
+    if device.type == "cuda" and precision.dtype is torch.float32:
+        return None
+    with torch.inference_mode():
+        stack = build_stack(model.module.transformer, torch.empty(0, device=device, dtype=precision.dtype))
+    return None if stack is None else PackedText(model.module, stack, device, precision)
