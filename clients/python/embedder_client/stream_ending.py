@@ -22,8 +22,8 @@ _PLACEHOLDER_DETAILS = "Internal error from Core"
 class StreamEnding:
     """Remembers the status that a streaming call ended with.
 
-    When a write races with the call's end, gRPC's asyncio API puts INTERNAL in place of the service's status (grpcio 1.85;
-    up to one refused stream in ten). It calls the done callbacks for each of the two, so the real one is caught there.
+    When a write races with the call's end, gRPC's asyncio API puts INTERNAL in place of the service's status (grpcio 1.85).
+    It calls the done callbacks for each of the two, so the real one is caught there.
 
     Args:
         call: a stream-stream call of `grpc.aio`, just made.
