@@ -59,7 +59,7 @@ class HeadManifest:
         labels: names of its outputs, in order.
         thresholds: per label, the score from which the label is given; a single-label head gives its best label.
         temperature: logits are divided by it before softmax or sigmoid.
-        data_digest: SHA-256 of the training set's content hashes and labels, 64 hex digits.
+        data_digest: SHA-256 of the training vectors, targets and labels, 64 hex digits.
         metrics: measured qualities by name.
         training: how it was trained, in plain words and numbers.
         created: when, ISO 8601 in UTC.

@@ -1,0 +1,98 @@
+"""embedder-heads index: nearest-neighbour indexes of contents that the service understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from embedder.cli import training_options as common
+from embedder.cli.training_options import console, told_errors
+from embedder_heads.index.library import IndexLibrary
+
+app = typer.Typer(no_args_is_help=True, help="Build and list the indexes that Retrieve and Recommend search.")
+
+Ref = Annotated[str, typer.Argument(help="An index: films, films@3 or films@prod.")]
+
+
+@app.command()
+def build(
+    file: Annotated[Path, typer.Argument(help="JSONL, CSV or Parquet file of items.", exists=True)],
+    *,
+    name: Annotated[str, typer.Option(help="Name of the index.")],
+    item_id: Annotated[str, typer.Option("--id", help="Column of the items' ids.")] = "id",
+    text: Annotated[str, typer.Option(help="Column of the texts; '' when there is none.")] = "text",
+    image: Annotated[str, typer.Option(help="Column of the images, as paths or bytes; '' when there is none.")] = "",
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to keep beside the vector and to filter on; may be given several times."),
+    ] = None,
+    indexes_dir: common.IndexesDir = None,
+    target: common.Target = common.DEFAULT_TARGET,
+    token: common.Token = "",
+    tls_root: common.TlsRoot = None,
+    space: common.Space = "",
+) -> None:
+    """Build an index from a file of items, and publish it."""
+    from embedder_heads.training.items import read_items
+
+    with told_errors():
+        items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        found = common.embed(
+            items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {name}"
+        )
+        for row, reason in list(found.failures.items())[:5]:
+            console.print(f"[yellow]item {items.ids[row]} is left out:[/] {reason}", highlight=False)
+        kept = np.array([row for row in range(len(items.ids)) if row not in found.failures])
+        manifest = IndexLibrary(common.indexes_folder(indexes_dir)).publish(
+            name,
+            found.vectors[kept],
+            [items.ids[row] for row in kept],
+            [items.metadata[row] for row in kept],
+            space_digest=found.space_digest,
+        )
+        console.print(f"published {name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
+
+
+@app.command("list")
+def list_indexes(indexes_dir: common.IndexesDir = None) -> None:
+    """List the indexes that aliases point to."""
+    with told_errors():
+        table = Table("index", "version", "aliases", "kind", "items", "dim", "recall@10", "created")
+        for manifest, aliases in IndexLibrary(common.indexes_folder(indexes_dir)).listing():
+            m = manifest
+            figures = (str(m.items), str(m.dim), f"{m.recall_at_10:.4f}")
+            table.add_row(m.name, str(m.version), ", ".join(aliases), m.kind, *figures, m.created)
+        Console().print(table)
+
+
+@app.command()
+def promote(
+    ref: Ref,
+    alias: Annotated[str, typer.Argument(help="Alias to point at it, such as prod.")],
+    indexes_dir: common.IndexesDir = None,
+) -> None:
+    """Point an alias at a version."""
+    with told_errors():
+        version = IndexLibrary(common.indexes_folder(indexes_dir)).promote(ref, alias)
+        console.print(f"{ref.partition('@')[0]}@{alias} is version {version} now")
+
+
+@app.command()
+def rollback(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
+    """Point an alias back at the version that it pointed to before; a bare name means its current version."""
+    with told_errors():
+        version = IndexLibrary(common.indexes_folder(indexes_dir)).rollback(ref)
+        console.print(f"{ref} is version {version} now")
+
+
+@app.command()
+def remove(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
+    """Remove a version that no alias points to, or every version of a name."""
+    with told_errors():
+        IndexLibrary(common.indexes_folder(indexes_dir)).remove(ref)
+        console.print(f"{ref} is removed")

@@ -1,0 +1,1 @@
+"""From a labelled file to a head; the only place here that uses torch and scikit-learn."""

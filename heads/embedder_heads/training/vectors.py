@@ -1,0 +1,69 @@
+"""Gets vectors of contents from a running service, whose cache makes the second head on the same data free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedder_client import Client
+from embedder_heads.errors import TrainingDataInvalid
+from embedder_heads.kinds import Floats
+from embedder_heads.training.table import Content
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Vectors of contents, all of one space.
+
+    Attributes:
+        vectors: (n, dim) float32; the rows of `failures` are zero.
+        failures: position to reason, of contents that could not be embedded.
+        space_digest: the vectors' space, 32 bytes.
+        computed: contents that the service encoded for this; the others it knew.
+    """
+
+    vectors: Floats
+    failures: dict[int, str]
+    space_digest: bytes
+    computed: int
+
+
+def embed_contents(
+    service: Client,
+    contents: Sequence[Content],
+    *,
+    task: str,
+    space: str = "",
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Embedded:
+    """Embed contents in the bulk lane, in chunks.
+
+    Args:
+        service: an open client.
+        contents: what to embed, one at least.
+        task: what the savings report counts this under.
+        space: space or alias; empty means the service's default.
+        on_progress: told how many contents are done.
+    Raises:
+        TrainingDataInvalid: every content failed, or the service changed its space on the way.
+    """
+    parts: list[Floats] = []
+    failures: dict[int, str] = {}
+    digests: set[bytes] = set()
+    computed = 0
+    for start in range(0, len(contents), _CHUNK):
+        result = service.embed(contents[start : start + _CHUNK], lane="bulk", task=task, space=space, dtype="float32")
+        parts.append(np.asarray(result.vectors, np.float32))
+        failures.update({start + failure.index: failure.message for failure in result.failures})
+        digests.add(result.provenance.space_digest)
+        computed += sum(source == "computed" for source in result.sources)
+        on_progress(min(start + _CHUNK, len(contents)))
+    if len(digests) != 1:
+        raise TrainingDataInvalid(f"the vectors are of {len(digests)} spaces; train when the service keeps to one")
+    if len(failures) == len(contents):
+        raise TrainingDataInvalid(f"no content could be embedded; the first: {failures[0]}")
+    return Embedded(np.concatenate(parts), failures, digests.pop(), computed)
