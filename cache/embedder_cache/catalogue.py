@@ -18,6 +18,7 @@ from embedder_cache.errors import CacheDamaged
 from embedder_cache.generation import GenerationRow
 from embedder_cache.key import SpaceKey
 from embedder_cache.precheck import check_lmdb_file
+from embedder_cache.settings import CacheSettings, Durability
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ _GENERATION = b"generation\0"
 _SPACE = b"space\0"
 _REQUEST = b"request\0"
 _GUIDE = b"guide\0"
+_SETTINGS = b"settings\0"
 _LAST_SEQUENCE = b"last-sequence\0"
 _MAP_BYTES = 64 << 20
 _SEQUENCE = struct.Struct(">Q")
@@ -110,6 +112,21 @@ class Catalogue:
         """List the live generations, the newest first."""
         rows = [GenerationRow(sequence=_SEQUENCE.unpack(key)[0], **row) for key, row in self._rows(_GENERATION).items()]
         return sorted(rows, key=lambda row: row.order, reverse=True)
+
+    def note_settings(self, settings: CacheSettings) -> None:
+        """Write down how the writer was told to behave, for the tools that open the cache after it."""
+        row = _seal(asdict(settings))
+        with self._environment.begin(write=True) as transaction:
+            if transaction.get(_SETTINGS) != row:
+                transaction.put(_SETTINGS, row)
+
+    def settings(self) -> CacheSettings | None:
+        """Read how the last writer was told to behave; None when that is not known."""
+        with self._environment.begin() as transaction:
+            row = _open_seal(transaction.get(_SETTINGS))
+        if row is None:
+            return None
+        return CacheSettings(**{**row, "durability": Durability(row["durability"])})
 
     def next_sequence(self, *, above: int = 0) -> int:
         """Give a generation's number out, never one that was given before, and one above `above`."""

@@ -62,10 +62,11 @@ class Duties:
 
     def _answer_requests(self) -> None:
         for number, request in self._catalogue.requests().items():
-            self._carry_out(request)
+            self.carry_out(request)
             self._catalogue.finish_request(number)
 
-    def _carry_out(self, request: Request) -> None:
+    def carry_out(self, request: Request) -> None:
+        """Carry one request out."""
         match request.kind:
             case "erase-hashes":
                 self.eraser.erase_hashes(bytes.fromhex(request.prefix), bytes.fromhex(request.hashes))

@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+import lmdb
+
 from embedder_cache.catalogue import Catalogue
 from embedder_cache.errors import CacheDamaged
 from embedder_cache.generation import Generation, GenerationRow, folder_bytes
@@ -65,9 +67,14 @@ class Generations:
         version = self._catalogue.version
         if version == self._version:
             return
+        try:
+            rows = self._catalogue.generations()
+        except lmdb.Error as error:
+            _log.error("the catalogue can't be read, and what was open stays in use: %s", error)
+            return
         held = {generation.sequence: generation for generation in self.live}
         opened = []
-        for row in self._catalogue.generations():
+        for row in rows:
             generation = held.get(row.sequence) or self._open(row)
             if generation:
                 opened.append(generation)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 import numpy as np
@@ -16,6 +18,8 @@ from embedder_cache.errors import CacheDamaged
 from embedder_cache.gate import Gate
 from embedder_cache.key import KEY_BYTES, key_list
 from embedder_cache.settings import CacheSettings, Durability
+
+T = TypeVar("T")
 
 _ABSENT = bytes(8)
 _BLOCK = struct.Struct("<q")
@@ -80,8 +84,26 @@ class Index:
         freed: int = self._environment.reader_check()
         return freed
 
+    def _read(self, work: Callable[[lmdb.Transaction], T]) -> T:
+        """Do work in one read transaction, after mending what other processes did: a grown map, slots of dead readers.
+
+        Raises:
+            CacheDamaged: LMDB found its file inconsistent.
+        """
+        while True:
+            self._gate.enter()
+            try:
+                with self._begin() as transaction:
+                    return work(transaction)
+            except lmdb.MapResizedError:
+                pass
+            except lmdb.Error as error:
+                raise CacheDamaged(f"the index of {self._path.parent.name} can't be read: {error}") from error
+            finally:
+                self._gate.leave()
+            self._adopt_map()
+
     def _begin(self) -> lmdb.Transaction:
-        """Begin a read transaction inside the gate; frees the slots of dead readers when they took all."""
         try:
             return self._environment.begin()
         except lmdb.ReadersFullError:
@@ -104,27 +126,15 @@ class Index:
             CacheDamaged: LMDB found its file inconsistent.
         """
         wanted = key_list(keys)
-        while True:
-            self._gate.enter()
-            try:
-                with self._begin() as transaction:
-                    found = b"".join(map(transaction.get, wanted, repeat(_ABSENT)))
-                    if len(found) != len(wanted) * _BLOCK.size:
-                        raise CacheDamaged(f"the index of {self._path.parent.name} holds a value of the wrong length")
-                    return np.frombuffer(found, "<i8")
-            except lmdb.MapResizedError:
-                pass
-            except lmdb.Error as error:
-                raise CacheDamaged(f"the index of {self._path.parent.name} can't be read: {error}") from error
-            finally:
-                self._gate.leave()
-            self._adopt_map()
+        found = self._read(lambda transaction: b"".join(map(transaction.get, wanted, repeat(_ABSENT))))
+        if len(found) != len(wanted) * _BLOCK.size:
+            raise CacheDamaged(f"the index of {self._path.parent.name} holds a value of the wrong length")
+        return np.frombuffer(found, "<i8")
 
     def end_block(self) -> int:
         """Read where the slab's committed part ends; 0 when nothing was committed."""
-        with self._gate.shared(), self._begin() as transaction:
-            value = transaction.get(_END)
-        return int(_BLOCK.unpack(value)[0]) if value else 0
+        value = self._read(lambda transaction: transaction.get(_END))
+        return int(_BLOCK.unpack(value)[0]) if value and len(value) == _BLOCK.size else 0
 
     def commit(self, keys: npt.NDArray[np.uint8], blocks: npt.NDArray[np.int64], *, end_block: int) -> None:
         """Point keys at blocks, and note the slab's new end, in one transaction that is durable on return.
@@ -171,7 +181,7 @@ class Index:
         """
         start = prefix
         while True:
-            items = self._scan_batch(start, prefix, batch)
+            items = self._read(partial(_scan_batch, start=start, prefix=prefix, batch=batch))
             if items:
                 keys = np.frombuffer(b"".join([key for key, _ in items]), np.uint8).reshape(-1, KEY_BYTES)
                 yield keys, np.frombuffer(b"".join([value for _, value in items]), "<i8")
@@ -179,20 +189,17 @@ class Index:
                 return
             start = items[-1][0] + b"\0"
 
-    def _scan_batch(self, start: bytes, prefix: bytes, batch: int) -> list[tuple[bytes, bytes]]:
-        items: list[tuple[bytes, bytes]] = []
-        with self._gate.shared(), self._begin() as transaction, transaction.cursor() as cursor:
-            if not cursor.set_range(start):
-                return items
-            for key, value in cursor:
-                entry = bytes(key), bytes(value)
-                if not entry[0].startswith(prefix) or len(items) == batch:
-                    break
-                if len(key) == KEY_BYTES and len(value) == _BLOCK.size:
-                    items.append(entry)
-        return items
 
-    def copy_compact(self, path: Path) -> None:
-        """Write a compacted copy of the environment into the folder `path`."""
-        path.mkdir(mode=_DIRECTORY_MODE)
-        self._environment.copy(os.fspath(path), compact=True)
+def _scan_batch(transaction: lmdb.Transaction, *, start: bytes, prefix: bytes, batch: int) -> list[tuple[bytes, bytes]]:
+    """Read the first entries from `start` on whose keys begin with `prefix`."""
+    items: list[tuple[bytes, bytes]] = []
+    with transaction.cursor() as cursor:
+        if not cursor.set_range(start):
+            return items
+        for key, value in cursor:
+            entry = bytes(key), bytes(value)
+            if not entry[0].startswith(prefix) or len(items) == batch:
+                break
+            if len(entry[0]) == KEY_BYTES and len(entry[1]) == _BLOCK.size:
+                items.append(entry)
+    return items

@@ -93,7 +93,7 @@ class RecordLayout:
             (n,) bool.
         """
         words = records.view("<u8")
-        valid = np.equal(checksums(records, hole=_CHECKSUM), words[:, _SUM_WORD])
+        valid: npt.NDArray[np.bool_] = np.equal(checksums(records, hole=_CHECKSUM), words[:, _SUM_WORD])
         valid &= records.view("<u4")[:, _KIND_WORD] == self.kind
         valid &= (words[:, : KEY_BYTES // 8] == keys.view("<u8")).all(axis=1)
         return valid
@@ -118,5 +118,4 @@ def record_dims(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 def is_written(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Say which records hold anything at all, whole or damaged: (n,) bool; erased ones are zero throughout."""
-    written: npt.NDArray[np.bool_] = records[:, HEADER_BYTES - 16 : HEADER_BYTES].any(axis=1)
-    return written
+    return np.asarray(records[:, HEADER_BYTES - 16 : HEADER_BYTES].any(axis=1), np.bool_)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
 from concurrent.futures import Future
 from functools import lru_cache, partial
@@ -15,29 +13,27 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from embedder_cache.catalogue import Catalogue, SpaceRow
+from embedder_cache.catalogue import Request, SpaceRow
 from embedder_cache.duties import Duties
 from embedder_cache.errors import (
     CacheBackpressure,
     CacheClosed,
-    CacheDamaged,
     CacheForked,
-    CacheLocked,
     CacheReadOnly,
-    CacheRequestError,
 )
-from embedder_cache.generation import folder_bytes
+from embedder_cache.generation import Generation, folder_bytes
 from embedder_cache.generations import Generations
 from embedder_cache.key import SpaceKey, count_hashes, pack_keys
+from embedder_cache.opening import lock_for_writing, open_catalogue
 from embedder_cache.reading import ReadScope, read_batch
 from embedder_cache.record import RecordLayout
+from embedder_cache.samples import AccessSampler
 from embedder_cache.settings import CacheSettings
 from embedder_cache.stats import CacheStats, Counters, GenerationStats
-from embedder_cache.tier import Lookup
+from embedder_cache.tier import Lookup, as_half_vectors
 from embedder_cache.writer import PutRequest, Writer
 
-_CATALOGUE = "catalogue"
-_WRITER_LOCK = "writer.lock"
+_SAMPLES_PART = 64
 
 
 class VectorCache:
@@ -53,15 +49,17 @@ class VectorCache:
         self._process = os.getpid()
         self._closed = False
         self._counters = Counters()
-        self._lock = -1 if read_only else _lock_for_writing(path)
+        self._lock = -1 if read_only else lock_for_writing(path)
         try:
-            self._catalogue = _open_catalogue(path / _CATALOGUE, writable=not read_only)
+            self._catalogue = open_catalogue(path, writable=not read_only)
             self._generations = Generations(path, self._catalogue, settings, writable=not read_only)
         except BaseException:
             self._unlock()
             raise
+        self._sampler = _make_sampler(path, settings)
         self._writer: Writer | None = None
         if not read_only:
+            self._catalogue.note_settings(settings)
             self._duties = Duties(self._generations, self._catalogue, settings, self._counters)
             self._writer = Writer(
                 self._duties,
@@ -106,6 +104,8 @@ class VectorCache:
         self._closed = True
         if self._writer:
             self._writer.close()
+        if self._sampler:
+            self._sampler.flush()
         self._generations.live = ()
         self._catalogue.close()
         self._unlock()
@@ -151,6 +151,8 @@ class VectorCache:
         scope = ReadScope(generations.live, generations.guide, int(asked_at) - age if age else 0, generations.era)
         read = read_batch(scope, keys, _layout(space.dim))
         self._counters.note(read, int(asked_at))
+        if self._sampler:
+            self._sampler.note(keys, now=int(asked_at), record_bytes=_layout(space.dim).record_bytes)
         if read.unreadable and self._writer:
             for sequence in read.unreadable:
                 self._writer.call(partial(generations.quarantine, sequence))
@@ -181,14 +183,7 @@ class VectorCache:
         """
         writer = self._require_writer()
         keys = pack_keys(space.prefix, hashes)
-        if vectors.shape != (len(keys), space.dim):
-            raise CacheRequestError(
-                f"vectors of shape {vectors.shape}; {len(keys)} hashes and dim={space.dim} were given"
-            )
-        with np.errstate(over="ignore"):
-            halves = np.array(vectors, np.float16, order="C")
-        if not np.isfinite(halves).all():
-            raise CacheRequestError("a vector is not finite in float16")
+        halves = as_half_vectors(vectors, count=len(keys), dim=space.dim)
         committed: Future[None] = Future()
         if not len(keys):
             committed.set_result(None)
@@ -239,6 +234,22 @@ class VectorCache:
         row = SpaceRow(dim=space.dim, name=name, domain=domain.hex(), pinned=pinned)
         self._call(lambda: self._duties.committer.register(space, row))
 
+    def carry_out(self, request: Request) -> None:
+        """Carry a request of a tool out, as the writer does for other processes; waits until it is done."""
+        self._call(lambda: self._duties.carry_out(request))
+
+    def spaces(self) -> dict[bytes, SpaceRow]:
+        """List the spaces that the store knows, by prefix (16 bytes)."""
+        self._guard()
+        return self._catalogue.spaces()
+
+    def generations(self) -> tuple[Generation, ...]:
+        """Give the live generations, the newest first, for walking through all entries."""
+        self._guard()
+        if self._writer is None:
+            self._generations.refresh()
+        return self._generations.live
+
     def _call(self, run: Any) -> Any:
         return self._require_writer().call(run).result()
 
@@ -278,23 +289,8 @@ def _layout(dim: int) -> RecordLayout:
     return RecordLayout(dim)
 
 
-def _lock_for_writing(path: Path) -> int:
-    """Take the writer's lock; the system lets it go when the process ends, however it ends."""
-    lock = os.open(path / _WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise CacheLocked(f"another process writes to {path}") from error
-    return lock
-
-
-def _open_catalogue(path: Path, *, writable: bool) -> Catalogue:
-    """Open the catalogue; a writer replaces a damaged one, and the generations it named start anew."""
-    try:
-        return Catalogue(path, writable=writable)
-    except CacheDamaged:
-        if not writable or not path.exists():
-            raise
-        shutil.rmtree(path)
-        return Catalogue(path, writable=True)
+def _make_sampler(path: Path, settings: CacheSettings) -> AccessSampler | None:
+    """Prepare the access sample; its files take at most 1/64 of the limit."""
+    if not settings.sample_rate:
+        return None
+    return AccessSampler(path, rate=settings.sample_rate, max_bytes=settings.max_bytes // _SAMPLES_PART)

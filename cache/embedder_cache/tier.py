@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from embedder_cache.errors import CacheRequestError
 from embedder_cache.key import SpaceKey
 
 
@@ -49,3 +50,20 @@ class CacheTier(Protocol):
 
     def close(self) -> None:
         """Finish what is queued and let go of everything."""
+
+
+def as_half_vectors(
+    vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32], *, count: int, dim: int
+) -> npt.NDArray[np.float16]:
+    """Copy vectors as float16, (count, dim), C-contiguous.
+
+    Raises:
+        CacheRequestError: the shape is another, or a component is not finite in float16.
+    """
+    if vectors.shape != (count, dim):
+        raise CacheRequestError(f"vectors of shape {vectors.shape}; {count} hashes and dim={dim} were given")
+    with np.errstate(over="ignore"):
+        halves = np.array(vectors, np.float16, order="C")
+    if not np.isfinite(halves).all():
+        raise CacheRequestError("a vector is not finite in float16")
+    return halves

@@ -134,8 +134,8 @@ def test_wrong_arguments_are_refused(tmp_path: Path, hashes: bytes, vectors: np.
 def test_a_full_queue_refuses_and_says_so(tmp_path: Path) -> None:
     hashes, vectors = make_batch(100)
     with VectorCache.open(tmp_path, CacheSettings(max_queue_bytes=8000)) as cache:
-        held = cache._writer._changed  # the writer can't take anything from the queue meanwhile
-        with held:
+        assert cache._writer
+        with cache._writer._changed:  # the writer can't take anything from the queue meanwhile
             first = cache.put_many(SPACE, hashes, vectors)
             with pytest.raises(CacheBackpressure, match="max_queue_bytes=8000"):
                 cache.put_many(SPACE, *make_batch(1, start=200))
