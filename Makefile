@@ -39,7 +39,7 @@ check: $(INSTALLED) ## lint, types, layers, wire contract, stale stubs
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
-	$(BIN)/buf breaking --against protos/released.binpb
+	$(BIN)/buf breaking protos --against protos/released.binpb
 
 format: $(INSTALLED) ## write the code in the project's format
 	$(BIN)/ruff check --fix .
