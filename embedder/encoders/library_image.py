@@ -41,6 +41,9 @@ class LibraryImage:
         size = _MAX_BATCH[self._device.type]
         return torch.cat([self._forward(pixels[start : start + size]) for start in range(0, len(pixels), size)])
 
+    def close(self) -> None:
+        """Do nothing: there is nothing to end."""
+
     def _forward(self, chunk: Sequence[Pixels]) -> torch.Tensor:
         batch = torch.from_numpy(np.stack(chunk)).to(self._device)  # (n, 3, size, size) uint8
         with torch.inference_mode():

@@ -71,6 +71,9 @@ class LibraryText:
         sorted_rows = torch.cat(rows)
         return torch.empty_like(sorted_rows).index_copy_(0, torch.tensor(order), sorted_rows)
 
+    def close(self) -> None:
+        """Do nothing: there is nothing to end."""
+
     def _forward(self, chunk: Sequence[Tokens]) -> torch.Tensor:
         width = len(chunk[0]) if self._crops else self._max_tokens
         ids, lengths = pad_right(chunk, self._pad_id, width)

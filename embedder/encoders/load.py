@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from embedder.encoders.base import EncoderInfo
 from embedder.encoders.hub import fetch_folder
 from embedder.encoders.identity import IDENTITY_VERSION
-from embedder.encoders.precision import image_tower, text_tower
+from embedder.encoders.precision import PrecisionSetting, image_tower, text_tower
 from embedder.encoders.tower_encoder import ImageSide, TextSide, TowerEncoder
 from embedder.encoders.towers import ImageModel, TextModel
 from embedder.errors import EncoderLoadError
 from embedder.media.limits import MediaLimits
 from embedder_client.content_hash import Modality
-
-PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
 
 _FORMS = "default, open_clip:<architecture>/<pretrained>, hf:<repository>@<revision>, or the path of a folder"
 _HF_SETTING = re.compile(r"hf:(?P<repository>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")

@@ -123,7 +123,9 @@ def _post_norm_block(
         bias=bias,
         qkv=PackedLinear(weight, only_queries, like=like),
         out=PackedLinear(out.weight, out.bias + out.weight @ value.bias, like=like),
-        up=PackedLinear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, like=like, activation=activation),
+        up=PackedLinear(
+            layer.intermediate.dense.weight, layer.intermediate.dense.bias, like=like, activation=activation
+        ),
         down=PackedLinear(layer.output.dense.weight, layer.output.dense.bias, like=like),
         attention_norm=Norm(norm, like.device),
         output_norm=Norm(layer.output.LayerNorm, like.device),

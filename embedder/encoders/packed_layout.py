@@ -75,9 +75,7 @@ def lay_out(texts: Sequence[Tokens], padding_id: int | None) -> PackedLayout:
     )
 
 
-def lay_out_blocks(
-    texts: Sequence[Tokens], padding_id: int | None, *, heads: int, dtype: torch.dtype
-) -> PackedLayout:
+def lay_out_blocks(texts: Sequence[Tokens], padding_id: int | None, *, heads: int, dtype: torch.dtype) -> PackedLayout:
     """Lay texts end to end as `lay_out` does, with the buckets that attention by blocks needs.
 
     Args:

@@ -39,7 +39,7 @@ class PackedLinear:
         self._activation: Activation = activation
         self._weight = weight.detach().to(like.device, like.dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(like.device, like.dtype)
-        self._blocked = like.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._blocked = like.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         if self._blocked:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 

@@ -19,7 +19,9 @@ from embedder.encoders.towers import Precision, TextModel
 class PackedText:
     """The text tower that runs packed tokens through a transformer's own weights."""
 
-    def __init__(self, module: TransformersText, stack: PackedStack, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self, module: TransformersText, stack: PackedStack, device: torch.device, precision: Precision
+    ) -> None:
         """Join a stack with its model's pooling; `build_packed_text` makes the stack.
 
         Args:

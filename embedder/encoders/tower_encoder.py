@@ -89,6 +89,9 @@ class TowerEncoder:
 
     def close(self) -> None:
         """Free the device's memory; the encoder is not used afterwards."""
+        for side in (self._text, self._image):
+            if side is not None:
+                side.tower.close()
         self._text = None
         self._image = None
         if self._info.device.startswith("cuda"):

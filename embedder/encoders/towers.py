@@ -26,6 +26,10 @@ class TextTower(Protocol):
         """Return (n, dim) float32 on the CPU, in input order; n is at least 1."""
         ...
 
+    def close(self) -> None:
+        """End what the tower started."""
+        ...
+
 
 class ImageTower(Protocol):
     """Pixels to vectors that are not yet of unit length."""
@@ -37,6 +41,10 @@ class ImageTower(Protocol):
 
     def embed(self, pixels: Sequence[Pixels]) -> torch.Tensor:
         """Return (n, dim) float32 on the CPU, in input order; n is at least 1."""
+        ...
+
+    def close(self) -> None:
+        """End what the tower started."""
         ...
 
 
