@@ -143,14 +143,18 @@ def _held_out_logits(learner: Learner, examples: Examples, weights: Floats, fold
 
 
 def _best_setting(logits: Floats, examples: Examples, weights: Floats, rows: Rows) -> tuple[int, float]:
-    """Return the setting, and its temperature, of the least held-out loss on some rows."""
-    targets, task = examples.targets[rows], examples.task
-    losses, temperatures = [], []
+    """Return the setting, and its temperature, whose scores are nearest to the truth on some rows.
+
+    Near by squared error (Brier score): log loss weighs a few sure mistakes so heavily that it prefers too timid settings.
+    """
+    targets = examples.targets[rows]
+    errors, temperatures = [], []
     for of_setting in logits[:, rows]:
-        temperature = fit_temperature(of_setting, targets, task, weights[rows])
-        losses.append(mean_loss(of_setting / np.float32(temperature), targets, task, weights[rows]))
+        temperature = fit_temperature(of_setting, targets, examples.task, weights[rows])
+        squared = np.square(scores_of(of_setting, examples.task, temperature) - targets).sum(axis=1)
+        errors.append(np.average(squared, weights=weights[rows]))
         temperatures.append(temperature)
-    best = int(np.argmin(losses))
+    best = int(np.argmin(errors))
     return best, temperatures[best]
 
 
