@@ -40,6 +40,10 @@ class ChunkRunner:
         # Chunks are filled with whole texts, so some room keeps the last one from being a leftover.
         return max(_MIN_CPU_TOKENS, ceil(1.05 * total / (self._threads * rounds)))
 
+    def chunk_items(self, count: int, most: int) -> int:
+        """Return how many of `count` equal items a chunk may hold: `most`, or less where that leaves a core idle."""
+        return max(1, min(most, ceil(count / self._threads)))
+
     def run(self, forward: Callable[[_Chunk], torch.Tensor], chunks: Sequence[_Chunk]) -> list[torch.Tensor]:
         """Return `forward` of each chunk, in order; the first exception is raised when all have ended."""
         if len(chunks) == 1 or self._threads == 1:

@@ -9,24 +9,35 @@ import numpy as np
 import torch
 
 from embedder.encoders.base import Pixels
+from embedder.encoders.chunk_runner import ChunkRunner
+from embedder.encoders.convolutions import fuse_convolutions
 from embedder.encoders.towers import ImageModel, Precision
 
-_MAX_BATCH = {"cpu": 8, "cuda": 256}
+# Measured on an AMD EPYC with 1 MB of L2 a core: the activations of more images leave the caches.
+_MAX_CPU_IMAGES = 4
+_MAX_CUDA_IMAGES = 256
 
 
 class LibraryImage:
     """The image tower of every architecture."""
 
-    def __init__(self, model: ImageModel, device: torch.device, precision: Precision) -> None:
+    def __init__(self, model: ImageModel, device: torch.device, precision: Precision, *, fused: bool = True) -> None:
         """Copy the model to a device.
 
         Args:
             model: the loaded model; in float32 on the CPU it is used itself, not copied.
             device: where to run.
             precision: what to compute in.
+            fused: whether convolutions in float32 on the CPU may be fused, which is 2 to 3 times as fast and moves a
+                vector by some roundings; the reference is not fused.
         """
-        moves = device.type != "cpu" or precision.dtype is not torch.float32
-        self._module = copy.deepcopy(model.module).to(device, precision.dtype) if moves else model.module
+        on_cpu = device.type == "cpu"
+        exact = precision.dtype is torch.float32
+        if on_cpu and exact:
+            fuses = fused and model.convolutional
+            self._module = fuse_convolutions(model.module, model.transform.size) if fuses else model.module
+        else:
+            self._module = copy.deepcopy(model.module).to(device, precision.dtype)
         self._format = torch.channels_last if model.convolutional else torch.contiguous_format
         self._device = device
         self._dtype = precision.dtype
@@ -34,20 +45,23 @@ class LibraryImage:
         self._shift = (-torch.tensor(model.mean, device=device) / torch.tensor(model.std, device=device)).view(
             1, 3, 1, 1
         )
+        self._most = _MAX_CPU_IMAGES if on_cpu else _MAX_CUDA_IMAGES
+        self._runner = ChunkRunner(device)
         self.numerics = precision.name
 
     def embed(self, pixels: Sequence[Pixels]) -> torch.Tensor:
         """Return (n, dim) float32 on the CPU, in input order; n is at least 1."""
-        size = _MAX_BATCH[self._device.type]
-        return torch.cat([self._forward(pixels[start : start + size]) for start in range(0, len(pixels), size)])
+        size = self._runner.chunk_items(len(pixels), self._most)
+        chunks = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        return torch.cat(self._runner.run(self._forward, chunks))
 
     def close(self) -> None:
-        """Do nothing: there is nothing to end."""
+        """End the threads that run chunks."""
+        self._runner.close()
 
     def _forward(self, chunk: Sequence[Pixels]) -> torch.Tensor:
-        batch = torch.from_numpy(np.stack(chunk)).to(self._device)  # (n, 3, size, size) uint8
         with torch.inference_mode():
+            batch = torch.from_numpy(np.stack(chunk)).to(self._device)  # (n, 3, size, size) uint8
             normalized = torch.addcmul(self._shift, batch, self._scale)
-            normalized = normalized.to(self._dtype).contiguous(memory_format=self._format)
-            vectors: torch.Tensor = self._module(normalized)
+            vectors: torch.Tensor = self._module(normalized.to(self._dtype).contiguous(memory_format=self._format))
         return vectors.float().cpu()

@@ -55,11 +55,12 @@ def image_tower(model: ImageModel, device: torch.device, setting: PrecisionSetti
     if setting != "auto":
         return LibraryImage(model, device, _named(setting, device))
     pixels = [model.transform.prepare(sample_image(), MediaLimits())]
-    exact = LibraryImage(model, torch.device("cpu"), FP32).embed(pixels)
+    exact = LibraryImage(model, torch.device("cpu"), FP32, fused=False).embed(pixels)
     for precision in _sixteen_bits(device):
         tower = LibraryImage(model, device, precision)
         if _keeps(tower.embed, pixels, exact):
             return tower
+        tower.close()
     return LibraryImage(model, device, FP32)
 
 

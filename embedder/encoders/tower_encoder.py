@@ -84,7 +84,7 @@ class TowerEncoder:
     def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
         """Encode each image alone, in float32, by the library's own forward: the reference; (n, dim) float32."""
         side = self._image_side()
-        tower = LibraryImage(side.model, torch.device("cpu"), FP32)
+        tower = LibraryImage(side.model, torch.device("cpu"), FP32, fused=False)
         return self._unit_vectors(lambda items: torch.cat([tower.embed([item]) for item in items]), pixels)
 
     def close(self) -> None:
