@@ -68,7 +68,8 @@ def report(
     if output is Format.JSON:
         sys.stdout.write(json.dumps(as_json(found), indent=2) + "\n")
     else:
-        Console().print(savings_table(found, by=by.value))
+        console = Console()
+        console.print(savings_table(found, by=by.value, width=console.width))
 
 
 def as_json(found: SavingsReport) -> dict[str, Any]:

@@ -8,35 +8,46 @@ from rich.text import Text
 
 from embedder_client import Basis, Figure, SavingsReport, SavingsRow
 
+_WIDE = 118
+_COLUMNS = ("asked", "unique", "hits", "encodes", "spent s", "unshared s", "saved")
+_WIDE_COLUMNS = (*_COLUMNS, "cache", "in flight", "failed", "heads s")
 
-def savings_table(report: SavingsReport, *, by: str) -> RenderableType:
-    """Lay a report out: a row for each group, the total, and what the figures rest on."""
-    table = Table(title="Savings: contents × tasks, computed once", title_justify="left", caption_justify="left")
-    table.add_column(by.capitalize() if by != "none" else "", overflow="fold")
-    for column in ("asked", "unique", "cache", "in flight", "encodes", "failed", "hits", "spent s", "heads s", "unshared s", "saved"):
-        table.add_column(column, justify="right")
+
+def savings_table(report: SavingsReport, *, by: str, width: int) -> RenderableType:
+    """Lay a report out: a row for each group, the total, and what the figures rest on.
+
+    Args:
+        by: what the rows are made by, for the first column's name.
+        width: columns of the terminal; a wide one shows more figures.
+    """
+    columns = _WIDE_COLUMNS if width >= _WIDE else _COLUMNS
+    table = Table(title="Savings: contents × tasks, computed once", title_justify="left")
+    table.add_column(by, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
-        table.add_row(row.group, *_cells(row))
+        table.add_row(row.group, *[_cells(row)[column] for column in columns])
     table.add_section()
-    table.add_row("total", *_cells(report.total), style="bold")
-    return Group(table, Text(_window(report), style="dim"), *[Text(f"- {line}", style="dim") for line in report.assumptions])
+    table.add_row("total", *[_cells(report.total)[column] for column in columns], style="bold")
+    notes = [_window(report), *[f"- {line}" for line in report.assumptions]]
+    return Group(table, *[Text(note, style="dim") for note in notes])
 
 
-def _cells(row: SavingsRow) -> list[str]:
+def _cells(row: SavingsRow) -> dict[str, str]:
     hits = row.cache_hits + row.shared_cache_hits + row.in_flight_hits
-    return [
-        f"{row.contents_asked:,}",
-        _figure(row.contents_unique, "{:,.0f}"),
-        f"{row.cache_hits + row.shared_cache_hits:,}",
-        f"{row.in_flight_hits:,}",
-        f"{row.encodes:,}",
-        f"{row.failures:,}",
-        f"{hits / row.contents_asked:.1%}" if row.contents_asked else "-",
-        _figure(row.device_time, "{:,.2f}"),
-        _figure(row.head_time, "{:,.3f}"),
-        _figure(row.device_time_unshared, "{:,.2f}"),
-        _saved(row),
-    ]
+    return {
+        "asked": f"{row.contents_asked:,}",
+        "unique": _figure(row.contents_unique, "{:,.0f}"),
+        "hits": f"{hits / row.contents_asked:.1%}" if row.contents_asked else "-",
+        "encodes": f"{row.encodes:,}",
+        "spent s": _figure(row.device_time, "{:,.2f}"),
+        "unshared s": _figure(row.device_time_unshared, "{:,.2f}"),
+        "saved": _saved(row),
+        "cache": f"{row.cache_hits + row.shared_cache_hits:,}",
+        "in flight": f"{row.in_flight_hits:,}",
+        "failed": f"{row.failures:,}",
+        "heads s": _figure(row.head_time, "{:,.3f}"),
+    }
 
 
 def _saved(row: SavingsRow) -> str:
@@ -55,7 +66,7 @@ def _mark(figure: Figure) -> str:
 
 
 def _window(report: SavingsReport) -> str:
-    marks = "no mark: measured, ~ estimated, ? assumed"
+    marks = "No mark: measured; ~: estimated; ?: assumed."
     if report.start is None or report.end is None:
         return f"Nothing was counted in this range. {marks}"
     return f"From {report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} UTC. {marks}"

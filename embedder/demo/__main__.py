@@ -85,18 +85,21 @@ class Demo:
         say = self._console.print
         say("\n[bold]A topic head, trained from a labelled file[/] (embedder-heads train)")
         steps.run_heads_command(
-            *("train", str(labelled), "--name", "topic", "--label-column", "topic"),
+            *("train", str(labelled), "--name", "topic", "--label", "topic"),
             *("--target", target, "--heads-dir", heads_dir),
         )
         say("\n[bold]Indexes of articles, films and photographs[/] (embedder-heads index build)")
-        for name, items in (
-            ("articles", steps.write_articles(self._articles, self._files / "articles.jsonl")),
-            ("films", steps.write_films(self._films, self._files / "films.jsonl")),
-            ("photos", steps.write_photos(self._photos, self._files / "photos")),
+        for name, items, columns in (
+            ("articles", steps.write_articles(self._articles, self._files / "articles.jsonl"), ["--metadata", "topic"]),
+            ("films", steps.write_films(self._films, self._files / "films.jsonl"), ["--metadata", "title"]),
+            (
+                "photos",
+                steps.write_photos(self._photos, self._files / "photos"),
+                ["--image", "image", "--text", "", "--metadata", "shows"],
+            ),
         ):
-            column = ("--image-column", "image") if name == "photos" else ("--text-column", "text")
             steps.run_heads_command(
-                *("index", "build", str(items), "--name", name, *column),
+                *("index", "build", str(items), "--name", name, *columns),
                 *("--target", target, "--indexes-dir", indexes_dir),
             )
         time.sleep(1.2)  # the daemon looks for what was published twice a second
@@ -138,7 +141,7 @@ class Demo:
     def _show_savings(self, report: SavingsReport, alternative: Alternative) -> None:
         say = self._console.print
         say()
-        say(savings_table(report, by="task"))
+        say(savings_table(report, by="task", width=self._console.width))
         articles = [row for row in report.rows if row.group in _ARTICLE_TASKS]
         asked = sum(row.contents_asked for row in articles)
         estimated = sum(row.device_time_unshared.value for row in articles if row.device_time_unshared)

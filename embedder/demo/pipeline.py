@@ -95,7 +95,7 @@ def showcase(
 ) -> Showcase:
     """Ask a few things whose answers a person can judge."""
     shown = held_out[:: max(1, len(held_out) // 6)][:6]
-    prediction = client.predict([article.text for article in shown], heads=["topic"], top_k=1).heads[0]
+    prediction = client.predict([article.text for article in shown], heads=["topic"], top_k=1).predictions[0]
     ranked = [prediction.ranked(row)[0] for row in range(len(shown))]
     headlines = {article.id: headline(article) for article in articles}
     near = client.recommend("articles", history=[shown[0].text], top_k=4, task="more-like-this").hits

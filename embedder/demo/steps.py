@@ -71,6 +71,7 @@ def write_photos(photos: Sequence[Photo], folder: Path) -> Path:
 
 def run_heads_command(*arguments: str) -> None:
     """Run `embedder-heads` as a user would; what it prints is shown."""
-    ended = subprocess.run([sys.executable, "-m", "embedder.cli.heads", *arguments], check=False)
+    command = str(Path(sys.executable).with_name("embedder-heads"))
+    ended = subprocess.run([command, *arguments], check=False)
     if ended.returncode:
         raise ConfigurationError(f"embedder-heads {' '.join(arguments[:2])} failed with exit code {ended.returncode}")

@@ -1,34 +1,54 @@
-"""What an encode costs: device seconds per unit (token, image), learned from measured batches."""
+"""What an encode costs: device seconds of a batch by its units (tokens, images), learned from measured batches."""
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedder.engine.contents import ContentItem
 from embedder_client.content_hash import Modality
 
-# Weight of one more unit against what was learned before: batches of the last few seconds decide, one outlier does not.
-_HALF_LIFE_UNITS = {Modality.TEXT: 50_000.0, Modality.IMAGE: 500.0}
 _SPECIAL_TOKENS = 2
 _BYTES_PER_TOKEN_AT_START = 4.5
+_TOKEN_LEARNING_RATE = 0.05
+# A batch counts half after this many later ones: the last minute or so decides, one outlier does not.
+_HALF_LIFE_BATCHES = 200.0
+_DECAY = 0.5 ** (1 / _HALF_LIFE_BATCHES)
 
 
 @dataclass(slots=True)
-class _Rate:
-    """A decayed mean of seconds per unit."""
+class _Line:
+    """A decayed least-squares line: seconds = fixed + rate x units, neither below zero."""
 
-    seconds: float = 0.0
+    weight: float = 0.0
     units: float = 0.0
+    units_squared: float = 0.0
+    seconds: float = 0.0
+    units_seconds: float = 0.0
+    items: float = 0.0
+    fixed_s: float = 0.0
+    rate_s: float = 0.0
 
-    def learn(self, seconds: float, units: float, half_life: float) -> None:
-        decay = 0.5 ** (units / half_life)
-        self.seconds = self.seconds * decay + seconds
-        self.units = self.units * decay + units
+    def learn(self, *, seconds: float, units: float, items: int) -> None:
+        self.weight = self.weight * _DECAY + 1
+        self.units = self.units * _DECAY + units
+        self.units_squared = self.units_squared * _DECAY + units * units
+        self.seconds = self.seconds * _DECAY + seconds
+        self.units_seconds = self.units_seconds * _DECAY + units * seconds
+        self.items = self.items * _DECAY + items
+        spread = self.weight * self.units_squared - self.units**2
+        if spread > 1e-6 * self.units**2:
+            self.rate_s = max(0.0, (self.weight * self.units_seconds - self.units * self.seconds) / spread)
+            self.fixed_s = (self.seconds - self.rate_s * self.units) / self.weight
+        if spread <= 1e-6 * self.units**2 or self.fixed_s < 0:  # all batches of one size: a line through the origin
+            self.rate_s, self.fixed_s = self.units_seconds / self.units_squared, 0.0
 
     @property
-    def value(self) -> float:
-        return self.seconds / self.units if self.units else 0.0
+    def units_per_item(self) -> float:
+        return self.units / self.items if self.items else 1.0
 
 
 class CostModel:
@@ -37,38 +57,46 @@ class CostModel:
     A text's units are its tokens, cut at the encoder's limit; an image's unit is one. Thread-safe.
     """
 
-    def __init__(self, *, max_tokens: int) -> None:
+    def __init__(self, *, max_tokens: int, max_batch_units: Mapping[Modality, float]) -> None:
         self._max_tokens = max_tokens
-        self._lock = threading.Lock()
-        self._seconds = {modality: _Rate() for modality in _HALF_LIFE_UNITS}
+        self._max_batch_units = dict(max_batch_units)
+        self._lines = {modality: _Line() for modality in max_batch_units}
         self._bytes_per_token = _BYTES_PER_TOKEN_AT_START
-        self._mean_item_seconds = _Rate()
+        self._lock = threading.Lock()
 
     def learn_batch(self, modality: Modality, *, seconds: float, units: float, items: int) -> None:
         """Learn from one measured batch on the device."""
         with self._lock:
-            self._seconds[modality].learn(seconds, units, _HALF_LIFE_UNITS[modality])
-            self._mean_item_seconds.learn(seconds, items, 1_000.0)
+            self._lines[modality].learn(seconds=seconds, units=units, items=items)
 
     def learn_tokens(self, *, text_bytes: int, tokens: int) -> None:
-        """Learn how long a token is from texts that were not cut."""
-        if tokens > 0:
-            with self._lock:
-                self._bytes_per_token += 0.05 * (text_bytes / tokens - self._bytes_per_token)
+        """Learn how long a token is from a text that was not cut."""
+        with self._lock:
+            self._bytes_per_token += _TOKEN_LEARNING_RATE * (text_bytes / tokens - self._bytes_per_token)
 
-    def units(self, item: ContentItem) -> float:
-        """Estimate a content's units from its length; 1 for an image; 0 if only its hash is known."""
+    def call_seconds(self, items: Iterable[ContentItem]) -> float:
+        """Estimate the device seconds of one call's contents, had they been encoded for this call alone.
+
+        Each medium costs its units at the learned rate, and the fixed cost of as many batches as it needs. A content that is
+        known by its hash alone counts as a mean text.
+        """
+        units: dict[Modality, float] = defaultdict(float)
+        for item in items:
+            units[item.modality or Modality.TEXT] += self._units(item)
+        return sum(self._batch_seconds(modality, total) for modality, total in units.items() if modality in self._lines)
+
+    def shares(self, items: Sequence[ContentItem]) -> list[float]:
+        """Estimate a call's device seconds item by item; they add up to `call_seconds`."""
+        units = [self._units(item) for item in items]
+        total, seconds = sum(units), self.call_seconds(items)
+        return [seconds * share / total if total else 0.0 for share in units]
+
+    def _batch_seconds(self, modality: Modality, units: float) -> float:
+        line = self._lines[modality]
+        return line.fixed_s * math.ceil(units / self._max_batch_units[modality]) + line.rate_s * units
+
+    def _units(self, item: ContentItem) -> float:
         if isinstance(item.payload, str):
             # len() counts characters, not bytes: near enough for an estimate, and free.
             return min(self._max_tokens, _SPECIAL_TOKENS + len(item.payload) / self._bytes_per_token)
-        return 0.0 if item.payload is None else 1.0
-
-    def seconds(self, modality: Modality, units: float) -> float:
-        """Estimate the device seconds of `units` of a medium."""
-        return self._seconds[modality].value * units
-
-    def item_seconds(self, item: ContentItem) -> float:
-        """Estimate the device seconds of one content; by its hash alone, those of a mean content."""
-        if item.modality is None or item.modality not in self._seconds:
-            return self._mean_item_seconds.value
-        return self._seconds[item.modality].value * self.units(item)
+        return self._lines[Modality.TEXT].units_per_item if item.payload is None else 1.0

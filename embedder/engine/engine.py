@@ -69,7 +69,11 @@ class Engine:
         self, encoder: Encoder, *, cache: CacheTier, space: SpaceKey, ledger: EncodeLedger, settings: EngineSettings
     ) -> None:
         self.info = encoder.info
-        self.cost_model = CostModel(max_tokens=encoder.info.max_tokens)
+        max_batch_units = {
+            Modality.TEXT: float(settings.max_batch_tokens),
+            Modality.IMAGE: float(settings.max_batch_images),
+        }
+        self.cost_model = CostModel(max_tokens=encoder.info.max_tokens, max_batch_units=max_batch_units)
         self._encoder = encoder
         self._cache = cache
         self._space = space
@@ -77,12 +81,7 @@ class Engine:
         self._closed = threading.Event()
         self._admission = Admission(max_queue_s=settings.max_queue_s)
         self._table = FlightTable(on_answered=self._release)
-        self._queue = ReadyQueue(
-            max_batch_units={
-                Modality.TEXT: float(settings.max_batch_tokens),
-                Modality.IMAGE: float(settings.max_batch_images),
-            }
-        )
+        self._queue = ReadyQueue(max_batch_units=max_batch_units)
         self._preparer = Preparer(
             encoder,
             limits=settings.limits,
@@ -125,7 +124,7 @@ class Engine:
             vectors=held,
             sources=np.full(len(held), np.uint8(Source.CACHE)),
             timings=CallTimings(lookup_s=time.perf_counter() - start),
-            unshared_seconds=len(held) * self.cost_model.item_seconds(ContentItem(b"")),
+            unshared_seconds=self.cost_model.call_seconds([ContentItem(b"")] * len(held)),
         )
 
     def embed(self, items: Sequence[ContentItem], options: EmbedOptions) -> EmbedOutcome:
@@ -170,10 +169,8 @@ class Engine:
             failures=ticket.failures,
             timings=ticket.timings,
             device_seconds=ticket.device_seconds,
-            unshared_seconds=sum(
-                self.cost_model.item_seconds(item)
-                for item, source in zip(items, ticket.sources, strict=True)
-                if source != Source.FAILED
+            unshared_seconds=self.cost_model.call_seconds(
+                items if not ticket.failures else [item for row, item in enumerate(items) if row not in ticket.failures]
             ),
         )
 
@@ -216,7 +213,7 @@ class Engine:
         """Admit contents that nobody computes yet; returns the device seconds that each counts."""
         if not items:
             return []
-        seconds = [self.cost_model.item_seconds(item) for item in items]
+        seconds = self.cost_model.shares(items)
         seconds_left = options.deadline - time.monotonic()
         if seconds_left <= 0:
             raise DeadlineExpired("the call's deadline had passed when it arrived")

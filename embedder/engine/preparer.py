@@ -86,7 +86,7 @@ class Preparer:
             flight.prepared = tokens
             flight.units = float(len(tokens))
             flight.prepare_s = elapsed
-            if len(tokens) < self._encoder.info.max_tokens:
+            if 0 < len(tokens) < self._encoder.info.max_tokens:
                 self._cost_model.learn_tokens(text_bytes=len(_text_of(flight)), tokens=len(tokens))
         self._queue(valid)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from embedder.encoders.base import Encoder
 from embedder.engine.cost_model import CostModel
 from embedder_client.content_hash import Modality
 
-_ROUNDS = 3
+_ROUNDS = 2
+_SIZES = (1, 8)  # a batch of one and a batch of several tell what a batch costs and what a unit does
 _SENTENCE = "understand content once and let many small task heads live on the shared vector of every text and picture"
 
 
@@ -20,15 +22,15 @@ def warm_up(encoder: Encoder, cost_model: CostModel) -> None:
 
     Nothing is stored, and the ledger does not count them.
     """
-    if Modality.TEXT in encoder.info.modalities:
-        texts = [" ".join([_SENTENCE] * (row + 1)) for row in range(8)]
-        tokens = encoder.prepare_texts(texts)
-        units = float(sum(len(row) for row in tokens))
-        _learn(cost_model, Modality.TEXT, lambda: encoder.encode_texts(tokens), units=units, items=len(tokens))
-    if Modality.IMAGE in encoder.info.modalities:
-        size = encoder.info.image_size
-        pixels = [np.full((3, size, size), 30 * row, np.uint8) for row in range(8)]
-        _learn(cost_model, Modality.IMAGE, lambda: encoder.encode_images(pixels), units=len(pixels), items=len(pixels))
+    for items in _SIZES:
+        if Modality.TEXT in encoder.info.modalities:
+            tokens = encoder.prepare_texts([" ".join([_SENTENCE] * (row + 1)) for row in range(items)])
+            units = float(sum(len(row) for row in tokens))
+            _learn(cost_model, Modality.TEXT, partial(encoder.encode_texts, tokens), units=units, items=items)
+        if Modality.IMAGE in encoder.info.modalities:
+            size = encoder.info.image_size
+            pixels = [np.full((3, size, size), 30 * row, np.uint8) for row in range(items)]
+            _learn(cost_model, Modality.IMAGE, partial(encoder.encode_images, pixels), units=items, items=items)
 
 
 def _learn(cost_model: CostModel, modality: Modality, run: Callable[[], object], *, units: float, items: int) -> None:

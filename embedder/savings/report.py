@@ -15,8 +15,8 @@ _NS = 1e-9
 
 ASSUMPTIONS = (
     "device time spent is measured: wall time of each forward pass on the device, divided over its contents by tokens or images",
-    "device time unshared is estimated: every item that a task asked for, at the running mean of measured device seconds per token "
-    "or image; a text's tokens are estimated from its length, a content asked by hash alone counts as a mean content",
+    "device time unshared is estimated: every call of every task, at the measured device seconds of a batch and of a token or image "
+    "(least squares over the last batches); tokens are estimated from a text's length, a content asked by hash counts as a mean text",
     "a head's time is measured on the CPU and charged to the shared road; the unshared road is charged no head time",
     "the unshared road is the same encoder run once for each task, with the same batching; a smaller model made for one task may cost less",
     "distinct contents are counted by UTC day: exact up to 65,536 a group and day, estimated within about 0.8% beyond",

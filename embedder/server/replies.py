@@ -79,7 +79,7 @@ def cost_message(call: Call, outcome: EmbedOutcome, *, device: str, heads_s: flo
             value=outcome.unshared_seconds - outcome.device_seconds,
             basis=content_pb2.BASIS_ESTIMATED,
             unit="s",
-            source="running mean of measured device seconds per token or image",
+            source="measured device seconds of a batch and of a token or image, by least squares over the last batches",
         ),
         timings=content_pb2.Timings(
             total_s=time.monotonic() - call.started_at,

@@ -72,7 +72,7 @@ def _row_message(row: SavingsRow) -> pb.SavingsRow:
         device_time=_seconds(row.device_s, measured, "wall time of the forward passes"),
         head_time=_seconds(row.head_s, measured, "wall time of the heads"),
         device_time_unshared=_seconds(
-            row.unshared_s, estimated, "asked contents x running mean of device seconds per unit"
+            row.unshared_s, estimated, "every call at the measured cost of a batch and of a token or image"
         ),
         device_time_saved=_seconds(row.saved_s, estimated, "unshared less spent, heads charged"),
     )

@@ -1,0 +1,65 @@
+"""The cost model: what batches took, told apart into what a batch and what a unit costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedder.engine.contents import ContentItem
+from embedder.engine.cost_model import CostModel
+from embedder_client.content_hash import Modality, hash_text
+
+
+def _model() -> CostModel:
+    return CostModel(max_tokens=256, max_batch_units={Modality.TEXT: 4_096.0, Modality.IMAGE: 16.0})
+
+
+def _texts(*lengths: int) -> list[ContentItem]:
+    return [ContentItem(hash_text("x" * length), Modality.TEXT, "x" * length) for length in lengths]
+
+
+def test_fixed_and_unit_costs_are_told_apart() -> None:
+    model = _model()
+    for units in (10, 100, 1_000, 50, 700):
+        model.learn_batch(Modality.IMAGE, seconds=0.02 + 0.001 * units, units=units, items=units)
+    one = [ContentItem(b"x" * 32, Modality.IMAGE, b"file")]
+    assert model.call_seconds(one) == pytest.approx(0.021)
+    assert model.call_seconds(one * 16) == pytest.approx(0.036)
+    assert model.call_seconds(one * 17) == pytest.approx(0.04 + 0.017)  # a second batch
+
+
+def test_batches_of_one_size_give_a_line_through_the_origin() -> None:
+    model = _model()
+    for _ in range(5):
+        model.learn_batch(Modality.IMAGE, seconds=0.4, units=8, items=8)
+    assert model.call_seconds([ContentItem(b"x" * 32, Modality.IMAGE, b"file")] * 4) == pytest.approx(0.2)
+
+
+def test_text_is_cut_at_the_token_limit() -> None:
+    model = _model()
+    for units in (100, 1_000):
+        model.learn_batch(Modality.TEXT, seconds=units / 1_000, units=units, items=1)
+    assert model.call_seconds(_texts(100_000)) == pytest.approx(0.256)
+    assert model.call_seconds(_texts(45)) == pytest.approx(0.012)
+
+
+def test_content_by_hash_counts_as_a_mean_text() -> None:
+    model = _model()
+    model.learn_batch(Modality.TEXT, seconds=2.0, units=200, items=4)
+    assert model.call_seconds([ContentItem(hash_text("x"))] * 3) == pytest.approx(1.5)
+
+
+def test_shares_add_up_to_the_call() -> None:
+    model = _model()
+    for units in (10, 100, 500):
+        model.learn_batch(Modality.TEXT, seconds=0.01 + units / 5_000, units=units, items=units // 10)
+    items = [*_texts(10, 500, 90), ContentItem(hash_text("by hash"))]
+    assert sum(model.shares(items)) == pytest.approx(model.call_seconds(items))
+
+
+def test_newer_batches_count_more() -> None:
+    model = _model()
+    for _ in range(1_000):
+        model.learn_batch(Modality.IMAGE, seconds=8.0, units=8, items=8)
+    for _ in range(1_000):
+        model.learn_batch(Modality.IMAGE, seconds=4.0, units=8, items=8)
+    assert model.call_seconds([ContentItem(b"x" * 32, Modality.IMAGE, b"file")]) == pytest.approx(0.5, rel=0.05)
