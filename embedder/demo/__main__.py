@@ -110,12 +110,16 @@ class Demo:
             bar = progress.add_task(title, total=len(self._rounds))
             play(client, self._rounds, self._histories, on_round=lambda: progress.advance(bar))
         seconds = time.perf_counter() - start
-        self._console.print(f"{len(self._rounds)} visits in {seconds:.1f} s: {1_000 * seconds / len(self._rounds):.0f} ms each")
+        self._console.print(
+            f"{len(self._rounds)} visits in {seconds:.1f} s: {1_000 * seconds / len(self._rounds):.0f} ms each"
+        )
 
     def _measure_alternative(self, report: SavingsReport) -> Alternative:
         tasks = sum(1 for row in report.rows if row.group in _ARTICLE_TASKS)
         with _progress(self._console) as progress:
-            bar = progress.add_task(f"The alternative, really run: {tasks} tasks encode {_SAMPLE} articles each", total=tasks)
+            bar = progress.add_task(
+                f"The alternative, really run: {tasks} tasks encode {_SAMPLE} articles each", total=tasks
+            )
             sample = [article.text for article in self._held_out[:_SAMPLE]]
             return run_alternative(sample, tasks=tasks, on_task=lambda: progress.advance(bar))
 
@@ -136,7 +140,11 @@ class Demo:
         article, near = shown.alike
         say(f"[bold]More like[/] {article!r}:", *[f"  - {headline}" for headline in near], sep="\n")
         history, recommended = shown.films
-        say(f"\n[bold]Who liked[/] {', '.join(history)} [bold]may like[/]:", *[f"  - {film}" for film in recommended], sep="\n")
+        say(
+            f"\n[bold]Who liked[/] {', '.join(history)} [bold]may like[/]:",
+            *[f"  - {film}" for film in recommended],
+            sep="\n",
+        )
 
     def _show_savings(self, report: SavingsReport, alternative: Alternative) -> None:
         say = self._console.print
@@ -200,7 +208,9 @@ def main() -> None:
         console.print(f"[bold red]The demo failed:[/] {error}", highlight=False, soft_wrap=True)
         console.print(f"What the daemon said is in {_FOLDER / 'service' / 'daemon.log'}.")
         sys.exit(1)
-    console.print(f"\nThe demo took {time.perf_counter() - start:.0f} s. Its files are in {_FOLDER}/; `make serve` starts the daemon.")
+    console.print(
+        f"\nThe demo took {time.perf_counter() - start:.0f} s. Its files are in {_FOLDER}/; `make serve` starts the daemon."
+    )
 
 
 if __name__ == "__main__":

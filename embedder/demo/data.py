@@ -104,7 +104,9 @@ def _films_folder(download_dir: Path) -> Path:
         try:
             subprocess.run([*pip, "--dest", str(download_dir), _FILMS_PACKAGE], check=True, stderr=subprocess.DEVNULL)
         except subprocess.CalledProcessError as error:
-            raise ConfigurationError(f"pip could not download {_FILMS_PACKAGE}, which holds MovieLens-100K: is PyPI in reach?") from error
+            raise ConfigurationError(
+                f"pip could not download {_FILMS_PACKAGE}, which holds MovieLens-100K: is PyPI in reach?"
+            ) from error
         with zipfile.ZipFile(next(download_dir.glob("recbole-*.whl"))) as wheel:
             wheel.extractall(download_dir, [name for name in wheel.namelist() if name.startswith(_FILMS_FOLDER)])
     return folder

@@ -91,7 +91,11 @@ class Showcase:
 
 
 def showcase(
-    client: Client, held_out: Sequence[Article], articles: Sequence[Article], films: Sequence[Film], history: Sequence[str]
+    client: Client,
+    held_out: Sequence[Article],
+    articles: Sequence[Article],
+    films: Sequence[Film],
+    history: Sequence[str],
 ) -> Showcase:
     """Ask a few things whose answers a person can judge."""
     shown = held_out[:: max(1, len(held_out) // 6)][:6]

@@ -99,13 +99,11 @@ def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRun
 
 def _load_encoder(settings: ServeSettings) -> Encoder:
     start = time.perf_counter()
-    encoder: Encoder = load_encoder(
+    encoder = load_encoder(
         settings.model, device=settings.device, precision=settings.precision, limits=media_limits(settings)
     )
     info = encoder.info
-    golden_file = settings.data_dir / "golden" / f"{info.space_digest.hex()}.safetensors"
-    golden_file.parent.mkdir(parents=True, exist_ok=True)
-    report = check_golden(encoder, golden_file)
+    report = check_golden(encoder, settings.data_dir / "golden")
     _log.info(
         "encoder ready",
         model=info.model_id,

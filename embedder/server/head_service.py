@@ -52,11 +52,11 @@ class HeadService(pb_grpc.HeadServiceServicer):
         references = [selector.head for selector in request.heads]
         if not references:
             raise InvalidRequest("heads is empty; name at least one head, or use Embed for vectors alone")
-        options = call.options(lane=request.lane, task=request.task)
-        items = _items(request, runtime)
         snapshot = runtime.heads.snapshot
-        for reference in references:  # an unknown head is told before anything is computed
-            snapshot.resolve(reference, space.digest)
+        # An unknown head is told before anything is computed.
+        names = [snapshot.resolve(reference, space.digest).manifest.name for reference in references]
+        options = call.options(lane=request.lane, task=request.task or names[0])
+        items = _items(request, runtime)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
         outputs = snapshot.predict(outcome.vectors.astype(np.float32), references, space.digest)

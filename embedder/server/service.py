@@ -142,14 +142,25 @@ class Service:
     def _bind_port(self, server: grpc.Server) -> None:
         settings = self._settings
         address = settings.listen_address
+        credentials = _tls_credentials(settings)
         try:
-            if settings.tls_certificate is None or settings.tls_key is None:
+            if credentials is None:
                 port = server.add_insecure_port(address)
             else:
-                pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
-                port = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
-        except (RuntimeError, OSError) as error:
+                port = server.add_secure_port(address, credentials)
+        except RuntimeError as error:
             message = f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's?"
             raise ConfigurationError(f"{message} ({error})") from error
         if not address.startswith("unix:"):
             self.address = f"{address.rpartition(':')[0]}:{port}"
+
+
+def _tls_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:
+    """Read the server's certificate and key, if TLS is on."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    try:
+        pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"tls_certificate or tls_key can't be read: {error}") from error
+    return grpc.ssl_server_credentials([pair])

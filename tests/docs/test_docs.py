@@ -38,7 +38,11 @@ def test_every_command_starts_and_explains_itself() -> None:
     commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for command in commands:
         ended = subprocess.run(
-            [str(Path(sys.executable).parent / command), "--help"], capture_output=True, text=True, timeout=120, check=False
+            [str(Path(sys.executable).parent / command), "--help"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert ended.returncode == 0, ended.stderr
         assert command in ended.stdout

@@ -21,6 +21,8 @@ from embedder_heads import errors as head_errors
 
 from .conftest import Running
 
+LOCALHOST_TLS = Path(__file__).resolve().parents[1] / "client/localhost_tls"
+
 
 def test_every_service_is_healthy_by_the_stock_protocol(running: Running) -> None:
     with grpc.insecure_channel(running.target) as channel:
@@ -77,6 +79,59 @@ def test_bearer_token_is_asked_of_every_call_but_health(tmp_path: Path) -> None:
         service._close(grace_s=0)
 
 
+def test_tls_is_served_with_the_given_certificate(tmp_path: Path) -> None:
+    certificate, key = LOCALHOST_TLS / "cert.pem", LOCALHOST_TLS / "key.pem"
+    settings = load_settings(
+        listen_address="localhost:0", data_dir=tmp_path, bearer_token="right", tls_certificate=certificate, tls_key=key
+    )
+    service = Service(settings)
+    server = service._bind()
+    try:
+        trusting = ClientSettings(
+            retry_attempts=1, bearer_token="right", tls_root_certificates=certificate.read_bytes()
+        )
+        with (
+            Client(service.address, settings=trusting) as client,
+            pytest.raises(client_errors.ConnectionFailed, match="is starting"),
+        ):
+            client.embed(["x"])
+        with (
+            Client(service.address, settings=ClientSettings(retry_attempts=1, timeout_s=5)) as client,
+            pytest.raises(client_errors.EmbedderClientError),
+        ):
+            client.embed(["x"])
+    finally:
+        server.stop(0).wait()
+        service._close(grace_s=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"listen_address": "0.0.0.0:50051"}, "insecure-listen"),
+        ({"tls_certificate": "server.pem"}, "go together"),
+        ({"space": "no version"}, "NAME@VERSION"),
+        ({"cache_limit_bytes": "lots"}, "cache_limit_bytes"),
+        ({"max_callz": 3}, "max_callz"),
+    ],
+)
+def test_wrong_setting_is_named(given: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        load_settings(**given)
+
+
+def test_flags_win_over_the_environment_and_the_environment_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "embedder.toml"
+    file.write_text('max_calls = 10\nmax_items_per_call = 10\nmax_batch_tokens = 100\ncache_limit_bytes = "1 GiB"\n')
+    monkeypatch.setenv("EMBEDDER_MAX_CALLS", "20")
+    monkeypatch.setenv("EMBEDDER_MAX_ITEMS_PER_CALL", "20")
+    settings = load_settings(["--config", str(file), "--max-calls", "30"])
+    assert (settings.max_calls, settings.max_items_per_call, settings.max_batch_tokens) == (30, 20, 100)
+    assert settings.cache_limit_bytes == 1 << 30
+
+
 def test_limits_and_spaces_are_told(running: Running) -> None:
     with Client(running.target) as client:
         assert client.limits()["max_text_bytes"] == 64 << 10
@@ -125,5 +180,3 @@ def test_overload_carries_the_time_to_come_back_twice() -> None:
     trailers = dict(_AbortStatus(errors.Overloaded("full", retry_after_ms=70)).trailing_metadata)
     assert trailers["grpc-retry-pushback-ms"] == "70"
     assert b"RetryInfo" in trailers["grpc-status-details-bin"]
-
-
