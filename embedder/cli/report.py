@@ -45,23 +45,35 @@ def report(
         datetime | None, typer.Option(help="First minute to count, UTC; everything since the beginning if left out.")
     ] = None,
     end: Annotated[datetime | None, typer.Option(help="Count up to this minute, UTC; up to now if left out.")] = None,
-    by: Annotated[Rows, typer.Option(help="Make a row for each task, client, space or lane; they add up to the total.")] = Rows.TASK,
+    by: Annotated[
+        Rows, typer.Option(help="Make a row for each task, client, space or lane; they add up to the total.")
+    ] = Rows.TASK,
     task: Annotated[str, typer.Option(help="Count this task only.")] = "",
     client: Annotated[str, typer.Option(help="Count this client only.")] = "",
-    output: Annotated[Format, typer.Option("--format", help="'json' prints every figure with its basis, unit and source.")] = Format.TABLE,
-    token: Annotated[str, typer.Option(envvar="EMBEDDER_BEARER_TOKEN", help="Bearer token of the service.", show_default=False)] = "",
-    tls_root: Annotated[Path | None, typer.Option(help="PEM file with the authority of the service's certificate; turns TLS on.")] = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="'json' prints every figure with its basis, unit and source.")
+    ] = Format.TABLE,
+    token: Annotated[
+        str, typer.Option(envvar="EMBEDDER_BEARER_TOKEN", help="Bearer token of the service.", show_default=False)
+    ] = "",
+    tls_root: Annotated[
+        Path | None, typer.Option(help="PEM file with the authority of the service's certificate; turns TLS on.")
+    ] = None,
 ) -> None:
     """Ask a running service what sharing saved: cost per inference x contents x tasks.
 
     The ledger counts by the minute and survives restarts; every figure says whether it is measured or estimated.
     """
     settings = ClientSettings(
-        client_name="embedder-report", bearer_token=token, tls_root_certificates=tls_root.read_bytes() if tls_root else None
+        client_name="embedder-report",
+        bearer_token=token,
+        tls_root_certificates=tls_root.read_bytes() if tls_root else None,
     )
     try:
         with Client(target, settings=settings) as service:
-            found = service.savings(start=_utc(start), end=_utc(end), group_by="" if by is Rows.NONE else by.value, task=task, client=client)
+            found = service.savings(
+                start=_utc(start), end=_utc(end), group_by="" if by is Rows.NONE else by.value, task=task, client=client
+            )
     except EmbedderClientError as error:
         Console(stderr=True).print(f"[bold red]embedder-report:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 _TOLERANCE = 1e-4
 
 # oneDNN's names: operation and its two scalars.
-_FUSED: dict[type[nn.Module], tuple[str, list[float]]] = {
+_FUSED: dict[type, tuple[str, list[float]]] = {
     nn.Identity: ("none", []),
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
@@ -86,9 +86,8 @@ def _fuse_children(module: nn.Module) -> nn.Module:
     return module
 
 
-def _activation(norm: nn.Module) -> type[nn.Module]:
-    kind: type[nn.Module] = type(getattr(norm, "act", nn.Identity()))
-    return kind
+def _activation(norm: nn.Module) -> type:
+    return type(getattr(norm, "act", nn.Identity()))
 
 
 def _has_known_padding(convolution: nn.Module) -> bool:

@@ -23,8 +23,8 @@ from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
-from embedder_heads.index.library import IndexLibrary
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
+from embedder_heads.index.library import IndexLibrary
 
 _log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import VectorCache
-from embedder_heads.index.library import IndexLibrary
 from embedder_heads import HeadRuntime
+from embedder_heads.index.library import IndexLibrary
 
 
 @dataclass(frozen=True, slots=True)
