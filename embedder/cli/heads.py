@@ -13,6 +13,7 @@ from rich.table import Table
 from embedder.cli import indexes
 from embedder.cli import training_options as common
 from embedder.cli.training_options import console, told_errors
+from embedder_client import Text
 from embedder_heads import Head, HeadManifest, HeadRegistry, Task, load_head, save_head
 from embedder_heads.training.options import HeadChoice, TrainOptions
 
@@ -107,7 +108,6 @@ def zero_shot(
 ) -> None:
     """Make a head from label names alone, and publish it; nothing is measured."""
     from embedder_heads.training import zero_shot as zero
-    from embedder_heads.training.table import Text
 
     with told_errors():
         prompts = zero.label_prompts(label, prompt or zero.PROMPTS)

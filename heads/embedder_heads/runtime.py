@@ -112,7 +112,7 @@ class HeadSnapshot:
         """
         self.heads = MappingProxyType(dict(heads))
         self.aliases = MappingProxyType(dict(aliases))
-        self._plans: OrderedDict[tuple[str, ...], _Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[bytes, tuple[str, ...]], _Plan] = OrderedDict()
         self._lock = threading.Lock()
 
     def resolve(self, ref: str, space_digest: bytes) -> Head:
@@ -151,14 +151,15 @@ class HeadSnapshot:
         ]
 
     def _plan(self, refs: tuple[str, ...], space_digest: bytes) -> _Plan:
+        key = (space_digest, refs)
         with self._lock:
-            plan = self._plans.get(refs)
+            plan = self._plans.get(key)
             if plan is not None:
-                self._plans.move_to_end(refs)
+                self._plans.move_to_end(key)
         if plan is None:
             plan = _Plan([self.resolve(ref, space_digest) for ref in refs])
             with self._lock:
-                self._plans[refs] = plan
+                self._plans[key] = plan
                 while len(self._plans) > _KEPT_PLANS:
                     self._plans.popitem(last=False)
         return plan

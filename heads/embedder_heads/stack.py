@@ -60,5 +60,6 @@ class LinearStack:
         logits: Floats = self._weight @ vectors.T  # (rows, n): a head's rows lie together in memory
         logits += self._bias
         for rows, task, labels in self._groups:
-            activate(logits[rows].reshape(-1, labels, len(vectors)), task)
+            heads = (rows.stop - rows.start) // labels
+            activate(logits[rows].reshape(heads, labels, len(vectors)), task)
         return [logits[rows].T for rows in self._rows]

@@ -29,7 +29,8 @@ def history_profile(vectors: Floats, *, half_life_items: float = HALF_LIFE_ITEMS
     profile: Floats = weights @ vectors
     norm = float(np.linalg.norm(profile))
     if norm < 1e-6:  # the history cancels itself out: its last item speaks for it
-        return vectors[-1]
+        last: Floats = vectors[-1]
+        return last
     profile /= np.float32(norm)
     return profile
 

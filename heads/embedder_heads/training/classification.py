@@ -133,7 +133,7 @@ def _held_out_logits(learner: Learner, examples: Examples, weights: Floats, fold
     logits = np.zeros((learner.settings, *examples.targets.shape), np.float32)
     for fold in np.unique(fold_of):
         rows, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        kept = examples.targets[rows].any(axis=0)
+        kept = examples.targets[rows].max(axis=0) > 0
         lost = [name for name, has in zip(examples.labels, kept, strict=True) if not has]
         if lost and examples.task is not Task.REGRESSION:
             raise TrainingDataInvalid(f"labels {lost} have so few examples that holding some out leaves none; add some")

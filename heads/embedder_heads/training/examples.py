@@ -42,7 +42,8 @@ class Examples:
     @property
     def classes(self) -> npt.NDArray[np.intp]:
         """(n,) the column of each row's largest target."""
-        return np.argmax(self.targets, axis=1)
+        classes: npt.NDArray[np.intp] = np.argmax(self.targets, axis=1)
+        return classes
 
     def class_weights(self) -> Floats:
         """Return (n,) weights of mean 1 that give every label the same total; all 1 for regression."""

@@ -69,7 +69,8 @@ def _as_softmax(weight: Floats, bias: Floats) -> _Layer:
     if len(bias) > 1:
         return weight, bias
     # Two classes share one logit: half of it each way is the same softmax.
-    return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    half = np.float32(0.5)
+    return np.concatenate([-weight, weight]) * half, np.concatenate([-bias, bias]) * half
 
 
 def _joined(rows: Sequence[_Layer]) -> _Layer:

@@ -18,7 +18,8 @@ def row_losses(logits: Floats, targets: Floats, task: Task) -> Floats:
         losses = (np.logaddexp(0.0, wide) - wide * targets).mean(axis=1)
     else:
         losses = np.square(wide - targets).mean(axis=1)
-    return losses.astype(np.float32)
+    narrow: Floats = losses.astype(np.float32)
+    return narrow
 
 
 def mean_loss(logits: Floats, targets: Floats, task: Task, weights: Floats) -> float:

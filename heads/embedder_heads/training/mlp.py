@@ -109,7 +109,7 @@ class _Walk:
     def _epoch(self, layers: list[Tensor], optimizer: torch.optim.Optimizer) -> float:
         vectors, targets, weights = self._train
         total = 0.0
-        for rows in torch.randperm(len(vectors)).split(_BATCH):
+        for rows in torch.split(torch.randperm(len(vectors)), _BATCH):
             partners = rows[torch.randperm(len(rows))]
             share = torch.rand(len(rows), 1)  # Beta(1, 1)
             mixed = share * vectors[rows] + (1 - share) * vectors[partners]
@@ -128,7 +128,8 @@ class _Walk:
         with torch.no_grad():
             logits = self._forward(layers, vectors, 0.0).numpy()
         temperature = fit_temperature(logits, targets.numpy(), self._task, weights.numpy())
-        return mean_loss(logits / np.float32(temperature), targets.numpy(), self._task, weights.numpy())
+        logits /= np.float32(temperature)
+        return mean_loss(logits, targets.numpy(), self._task, weights.numpy())
 
     def _forward(self, layers: list[Tensor], vectors: Tensor, dropout: float) -> Tensor:
         hidden = torch.relu(functional.linear(vectors, layers[0], layers[1]))

@@ -59,8 +59,10 @@ def measure(
 def decide(scores: Floats, task: Task, thresholds: Floats) -> Floats:
     """Return (n, labels) float32 of 0 and 1: the best label, or every label at or over its threshold."""
     if task is Task.SINGLE_LABEL:
-        return np.eye(scores.shape[1], dtype=np.float32)[scores.argmax(axis=1)]
-    return (scores >= thresholds).astype(np.float32)
+        decided = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
+    else:
+        decided = scores >= thresholds
+    return np.asarray(decided, np.float32)
 
 
 def _macro_f1(predicted: Floats, targets: Floats) -> float:

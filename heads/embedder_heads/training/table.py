@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,13 +152,12 @@ def _target(row: Row, columns: Columns, task: Task, number: int) -> Target:
             return float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise TrainingDataInvalid(f"row {number}: {columns.label}={value!r} is not a number") from None
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if isinstance(value, str) and columns.separator:
-        value, several = [part.strip() for part in value.split(columns.separator) if part.strip()], True
+        value = [part.strip() for part in value.split(columns.separator) if part.strip()]
     if task is Task.MULTI_LABEL:
-        listed = value if several else [value] if value not in (None, "") else []
-        return tuple(sorted({str(label) for label in listed}))  # type: ignore[union-attr]
-    if several or value in (None, ""):
+        listed = value if isinstance(value, list | tuple) else [value] if value not in (None, "") else []
+        return tuple(sorted({str(label) for label in listed}))
+    if isinstance(value, list | tuple) or value in (None, ""):
         raise TrainingDataInvalid(f"row {number}: {columns.label}={value!r} is not one label")
     return str(value)
 
