@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import struct
 import uuid
 import zlib
@@ -12,12 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
-from embedder_cache.errors import CacheDamaged
+from embedder_cache.environment import open_environment
 from embedder_cache.generation import GenerationRow
 from embedder_cache.key import SpaceKey
-from embedder_cache.precheck import check_lmdb_file
 from embedder_cache.settings import CacheSettings, Durability
 
 _log = logging.getLogger(__name__)
@@ -29,6 +25,7 @@ _GUIDE = b"guide\0"
 _SETTINGS = b"settings\0"
 _LAST_SEQUENCE = b"last-sequence\0"
 _MAP_BYTES = 64 << 20
+_MAX_READERS = 512
 _SEQUENCE = struct.Struct(">Q")
 
 
@@ -73,25 +70,9 @@ class Catalogue:
         """Open the catalogue, or create it when it may be written.
 
         Raises:
-            CacheDamaged: the file is missing, cut or refused by LMDB.
+            CacheDamaged, CacheLocked, CacheError: as `open_environment`.
         """
-        if writable:
-            path.mkdir(mode=0o700, exist_ok=True)
-        file = path / "data.mdb"
-        if file.exists() or not writable:
-            check_lmdb_file(file)
-        try:
-            self._environment = lmdb.open(
-                os.fspath(path),
-                map_size=_MAP_BYTES,
-                readonly=not writable,
-                create=writable,
-                mode=0o600,
-                max_readers=512,
-            )
-            self._environment.reader_check()
-        except lmdb.Error as error:
-            raise CacheDamaged(f"the catalogue can't be opened: {error}") from error
+        self._environment = open_environment(path, writable=writable, map_bytes=_MAP_BYTES, max_readers=_MAX_READERS)
 
     def close(self) -> None:
         """Close the environment."""

@@ -11,6 +11,7 @@ from embedder_cache.generations import Generations
 from embedder_cache.guiding import GuideKeeper
 from embedder_cache.retiring import KeepRule, Part, Retirement
 from embedder_cache.settings import CacheSettings
+from embedder_cache.slab import FIRST_BLOCK
 from embedder_cache.stats import Counters
 
 # While the oldest generation retires, puts go on: this part of a generation is theirs beside what is copied forward.
@@ -42,6 +43,7 @@ class Collector:
         self._retiring: Iterator[list[Part]] | None = None
         self._oldest: Generation | None = None
         self._copied_of_oldest = 0
+        self._bytes_beside_retirement = 0
         self._overhead_bytes = generations.overhead_bytes()
 
     @property
@@ -51,22 +53,32 @@ class Collector:
         shares = self._settings.generations + self._settings.max_copy_fraction + _HEADROOM
         return max(1, int(room / shares))
 
-    def make_room(self) -> None:
-        """Start a new generation when the newest is full; a retirement that is under way is finished first.
+    def make_room(self, upcoming_bytes: int) -> None:
+        """Start a new generation when the newest is full; called before so many bytes of records are written.
 
         Raises:
-            OSError, lmdb.Error, CacheDamaged: the file system refuses.
+            OSError, lmdb.Error, CacheError: the file system refuses.
         """
-        if self._generations.newest.file_bytes < self.generation_bytes:
-            return
-        while self.step():
-            pass
-        self._rotate()
+        share = self.generation_bytes
+        self._bytes_beside_retirement += upcoming_bytes
+        if self._bytes_beside_retirement > _HEADROOM / 2 * share:
+            self._finish_retiring()
+        # An entry's part of the index is seldom larger than its record.
+        newest = self._generations.newest
+        if newest.file_bytes + 2 * upcoming_bytes > share and newest.end_block > FIRST_BLOCK:
+            self.rotate()
 
-    def _rotate(self) -> None:
+    def rotate(self) -> None:
+        """Finish a retirement that is under way, then begin a new generation."""
+        self._finish_retiring()
         self._generations.add()
         self._overhead_bytes = self._generations.overhead_bytes()
         self._counters.add(rotations=1)
+
+    def _finish_retiring(self) -> None:
+        while self.step():
+            pass
+        self._bytes_beside_retirement = 0
 
     def step(self) -> bool:
         """Do one piece of what is due; returns whether more is."""
@@ -121,7 +133,7 @@ class Collector:
     def rotate_stale(self) -> None:
         """Start a new generation when the newest is stale."""
         if self.is_stale():
-            self._rotate()
+            self.rotate()
 
     def _copy(self, parts: list[Part]) -> None:
         newest = self._generations.newest

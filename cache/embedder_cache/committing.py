@@ -69,7 +69,7 @@ class Committer:
         chunk = max(1, self._collector.generation_bytes // _CHUNKS_PER_GENERATION // layout.record_bytes)
         for start in range(0, len(new), chunk):
             chosen = new[start : start + chunk]
-            self._collector.make_room()
+            self._collector.make_room(len(chosen) * layout.record_bytes)
             newest = self._generations.newest
             blocks = newest.append([(keys[chosen], layout.seal(keys[chosen], vectors[chosen], now))])[0]
             self._keeper.note(newest, keys[chosen], blocks)
@@ -79,7 +79,8 @@ class Committer:
         """Choose the positions of the keys that are not held yet, each key once, the first of equals."""
         _, first = np.unique(keys.view(f"V{KEY_BYTES}").ravel(), return_index=True)
         not_before = int(time.time()) - self._time_to_live_s if self._time_to_live_s else 0
-        scope = ReadScope(self._generations.live, self._generations.guide, not_before)
+        # A content that is put again counts as asked for: it must not go with its generation before its time.
+        scope = ReadScope(self._generations.live, self._generations.guide, not_before, self._generations.era)
         held = read_batch(scope, keys[first], layout).found
         chosen: npt.NDArray[np.int64] = np.sort(first[~held])
         return chosen

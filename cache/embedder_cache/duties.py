@@ -52,6 +52,10 @@ class Duties:
         collecting = self._collector.step()
         return self._keeper.step() or collecting
 
+    def rotate(self) -> None:
+        """Begin a new generation, once a retirement that is under way is finished."""
+        self._collector.rotate()
+
     def _check_readers(self) -> None:
         """Free the slots of dead readers when it is time: they would use up all slots, and keep old pages alive."""
         if time.monotonic() >= self._next_reader_check:

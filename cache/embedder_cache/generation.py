@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from embedder_cache.errors import CacheDamaged
 from embedder_cache.index import Index
-from embedder_cache.precheck import check_lmdb_file
 from embedder_cache.record import BLOCK_BYTES, RecordLayout
 from embedder_cache.settings import CacheSettings, Durability
 from embedder_cache.slab import FIRST_BLOCK, Slab
@@ -56,7 +55,8 @@ class Generation:
         """Open the generation's files after checking that they are whole, or create them when they may be written.
 
         Raises:
-            CacheDamaged: a file is missing, cut or refused by LMDB.
+            CacheDamaged: a file is missing, cut or refused by LMDB as damaged.
+            CacheLocked, CacheError: the index can't be opened for another reason.
             OSError: the file system refuses, for instance because it is full.
         """
         self.path = path
@@ -64,9 +64,6 @@ class Generation:
         self._sync = settings.durability is Durability.FULL
         if writable and not path.exists():
             path.mkdir(mode=0o700)
-        index_file = path / _INDEX / "data.mdb"
-        if index_file.exists() or not writable:
-            check_lmdb_file(index_file)
         self.index = Index(path / _INDEX, settings=settings, writable=writable)
         growth_bytes = settings.max_bytes // settings.generations // _GROWTH_STEPS
         self.slab = Slab(

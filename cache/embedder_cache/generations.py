@@ -46,6 +46,12 @@ class Generations:
             if not self.live:
                 self.add()
 
+    def close(self) -> None:
+        """Close every index; waits for the threads of this process that read."""
+        live, self.live = self.live, ()
+        for generation in live:
+            generation.index.close()
+
     @property
     def newest(self) -> Generation:
         """The generation that is written to."""
@@ -73,17 +79,15 @@ class Generations:
             _log.error("the catalogue can't be read, and what was open stays in use: %s", error)
             return
         held = {generation.sequence: generation for generation in self.live}
-        opened = []
-        for row in rows:
-            generation = held.get(row.sequence) or self._open(row)
-            if generation:
-                opened.append(generation)
-        self.live = tuple(opened)
+        opened = [held.get(row.sequence) or self._open(row) for row in rows]
+        self.live = tuple(generation for generation in opened if generation)
         self.guide = open_guide(self.folder / GUIDE_FILE, writable=self._writable)
         self._version = version
 
     def _open(self, row: GenerationRow) -> Generation | None:
         path = self.folder / row.folder
+        if not self._writable and not path.exists():
+            return None  # dropped since the catalogue was read
         try:
             if not path.exists():
                 raise CacheDamaged(f"{path.name} is missing")

@@ -26,8 +26,9 @@ _SPARE = 1.25
 _TAG_SHIFT = np.uint64(52)
 _GENERATION_SHIFT = np.uint64(40)
 _GENERATION_MASK = np.uint64(0xFFF)
+_ONE = np.uint64(1)  # no tag is 0, which an empty entry has
 _BLOCK_MASK = np.uint64((1 << 40) - 1)
-_INSERT_ROUNDS = 3  # keys of one batch that fall on the same place: one wins, the others try again
+_INSERT_ROUNDS = 8  # keys of one batch that fall on the same place: one wins, the others try again
 
 
 class Guide:
@@ -133,7 +134,7 @@ class Guide:
         Their first bytes are not used: a batch in the order of its keys would crowd into a few buckets.
         """
         words = keys.view("<u8")  # (n, 6): two of the prefix, four of the content hash
-        return ((words[:, 4] ^ words[:, 0]) & self._mask).view(np.int64), words[:, 3] >> _TAG_SHIFT
+        return ((words[:, 4] ^ words[:, 0]) & self._mask).view(np.int64), np.maximum(words[:, 3] >> _TAG_SHIFT, _ONE)
 
 
 def guide_number(sequence: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +13,7 @@ import lmdb
 import numpy as np
 import numpy.typing as npt
 
+from embedder_cache.environment import open_environment
 from embedder_cache.errors import CacheDamaged
 from embedder_cache.gate import Gate
 from embedder_cache.key import KEY_BYTES, key_list
@@ -25,8 +25,6 @@ _ABSENT = bytes(8)
 _BLOCK = struct.Struct("<q")
 _END = b"end"  # shorter than any stored key
 _FIRST_MAP_BYTES = 1 << 20
-_DIRECTORY_MODE = 0o700
-_PAGE_BYTES = 4096
 
 
 class Index:
@@ -36,37 +34,28 @@ class Index:
     """
 
     def __init__(self, path: Path, *, settings: CacheSettings, writable: bool) -> None:
-        """Open the environment, or create it when it may be written; its file was checked before.
+        """Open the environment, or create it when it may be written.
 
         Raises:
-            CacheDamaged: LMDB refuses the file.
+            CacheDamaged, CacheLocked, CacheError: as `open_environment`.
         """
         self._path = path
         self._gate = Gate()
         full = settings.durability is Durability.FULL
-        if writable:
-            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-        try:
-            self._environment = lmdb.open(
-                os.fspath(path),
-                map_size=_FIRST_MAP_BYTES,
-                readonly=not writable,
-                create=writable,
-                metasync=full,
-                sync=True,
-                writemap=False,
-                readahead=False,
-                mode=0o600,
-                max_readers=settings.max_readers,
-                max_spare_txns=64,
-            )
-            self._environment.reader_check()
-        except lmdb.Error as error:
-            raise CacheDamaged(f"the index of {path.parent.name} can't be opened: {error}") from error
+        self._environment = open_environment(
+            path,
+            writable=writable,
+            map_bytes=_FIRST_MAP_BYTES,
+            max_readers=settings.max_readers,
+            metasync=full,
+            writemap=False,
+            readahead=False,
+        )
 
     def close(self) -> None:
-        """Close the environment; no thread may be reading."""
-        self._environment.close()
+        """Close the environment, when no thread of this process is reading any more."""
+        with self._gate.exclusive():
+            self._environment.close()
 
     @property
     def file_bytes(self) -> int:

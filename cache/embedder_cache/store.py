@@ -106,7 +106,7 @@ class VectorCache:
             self._writer.close()
         if self._sampler:
             self._sampler.flush()
-        self._generations.live = ()
+        self._generations.close()
         self._catalogue.close()
         self._unlock()
 
@@ -114,6 +114,11 @@ class VectorCache:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    @property
+    def path(self) -> Path:
+        """The cache's folder."""
+        return self._path
 
     def _guard(self) -> None:
         """Refuse a closed cache and a forked process."""
@@ -233,6 +238,10 @@ class VectorCache:
         """
         row = SpaceRow(dim=space.dim, name=name, domain=domain.hex(), pinned=pinned)
         self._call(lambda: self._duties.committer.register(space, row))
+
+    def rotate(self) -> None:
+        """Begin a new generation now, as when the newest is full."""
+        self._call(self._duties.rotate)
 
     def carry_out(self, request: Request) -> None:
         """Carry a request of a tool out, as the writer does for other processes; waits until it is done."""

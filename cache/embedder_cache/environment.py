@@ -1,11 +1,14 @@
-"""Checks on a generation's files before they are mapped: a cut file would kill the process with SIGBUS."""
+"""Opening LMDB files with care: a cut file would kill the process with SIGBUS, and not every refusal is damage."""
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
-from embedder_cache.errors import CacheDamaged
+import lmdb
+
+from embedder_cache.errors import CacheDamaged, CacheError, CacheLocked
 
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
@@ -14,6 +17,49 @@ _PAGE_HEADER_BYTES = 16
 _META = struct.Struct("<IIQQ I44s 48s QQ")
 _META_PAGES = 2
 _PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
+
+
+_DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.VersionMismatchError)
+
+
+def open_environment(
+    path: Path, *, writable: bool, map_bytes: int, max_readers: int, **flags: bool
+) -> lmdb.Environment:
+    """Open an LMDB environment after checking its file, or create it when it may be written; frees dead readers' slots.
+
+    Args:
+        path: its folder.
+        writable: whether this process writes.
+        map_bytes: size of the map of a new environment.
+        max_readers: how many threads of all processes may read at once.
+        flags: passed on to LMDB.
+    Raises:
+        CacheDamaged: the file is missing, cut or refused as damaged.
+        CacheLocked: this process has it open already, which LMDB does not bear.
+        CacheError: it can't be opened for another reason, which the message tells.
+    """
+    if writable:
+        path.mkdir(mode=0o700, exist_ok=True)
+    if (path / "data.mdb").exists() or not writable:
+        check_lmdb_file(path / "data.mdb")
+    try:
+        environment = lmdb.open(
+            os.fspath(path),
+            map_size=map_bytes,
+            readonly=not writable,
+            create=writable,
+            mode=0o600,
+            max_readers=max_readers,
+            max_spare_txns=64,
+            **flags,
+        )
+        environment.reader_check()
+    except _DAMAGE as error:
+        raise CacheDamaged(f"{path} is damaged: {error}") from error
+    except lmdb.Error as error:
+        kind = CacheLocked if "already open" in str(error) else CacheError
+        raise kind(f"{path} can't be opened: {error}") from error
+    return environment
 
 
 def check_lmdb_file(path: Path) -> None:
