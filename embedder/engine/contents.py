@@ -32,9 +32,11 @@ class Source(IntEnum):
     FAILED = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ContentItem:
-    """One content of a call.
+    """One content of a call; never changed once made.
+
+    Not frozen: a call makes hundreds, and freezing a dataclass makes each three times as dear.
 
     Attributes:
         content_hash: 32 bytes; empty when `error` is set.

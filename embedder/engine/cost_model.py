@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,23 +79,26 @@ class CostModel:
         Each medium costs its units at the learned rate, and the fixed cost of as many batches as it needs. A content that is
         known by its hash alone counts as a mean text.
         """
-        units: dict[Modality, float] = defaultdict(float)
-        for item in items:
-            units[item.modality or Modality.TEXT] += self._units(item)
-        return sum(self._batch_seconds(modality, total) for modality, total in units.items() if modality in self._lines)
+        unknown, images, tokens = 0, 0, 0.0
+        max_tokens, tokens_per_byte = self._max_tokens, 1 / self._bytes_per_token
+        for item in items:  # every hit passes here, so nothing is called for a single item
+            payload = item.payload
+            if item.modality is Modality.TEXT:
+                text_tokens = _SPECIAL_TOKENS + len(payload) * tokens_per_byte  # type: ignore[arg-type]
+                tokens += text_tokens if text_tokens < max_tokens else max_tokens
+            elif payload is None:
+                unknown += 1
+            else:
+                images += 1
+        tokens += unknown * self._lines[Modality.TEXT].units_per_item
+        return self._batch_seconds(Modality.TEXT, tokens) + self._batch_seconds(Modality.IMAGE, images)
 
     def shares(self, items: Sequence[ContentItem]) -> list[float]:
         """Estimate a call's device seconds item by item; they add up to `call_seconds`."""
-        units = [self._units(item) for item in items]
-        total, seconds = sum(units), self.call_seconds(items)
-        return [seconds * share / total if total else 0.0 for share in units]
+        alone = [self.call_seconds([item]) for item in items]
+        total, seconds = sum(alone), self.call_seconds(items)
+        return [seconds * share / total if total else 0.0 for share in alone]
 
     def _batch_seconds(self, modality: Modality, units: float) -> float:
         line = self._lines[modality]
         return line.fixed_s * math.ceil(units / self._max_batch_units[modality]) + line.rate_s * units
-
-    def _units(self, item: ContentItem) -> float:
-        if isinstance(item.payload, str):
-            # len() counts characters, not bytes: near enough for an estimate, and free.
-            return min(self._max_tokens, _SPECIAL_TOKENS + len(item.payload) / self._bytes_per_token)
-        return self._lines[Modality.TEXT].units_per_item if item.payload is None else 1.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from embedder.engine.contents import ContentItem
 from embedder.errors import InvalidContent, InvalidRequest, NotImplementedYet
-from embedder_client.content_hash import HASH_BYTES, Modality, hash_content
+from embedder_client.content_hash import HASH_BYTES, Modality, hash_content, hash_text
 from embedder_client.v1 import content_pb2
 
 
@@ -53,10 +53,11 @@ def check_count(count: int, *, max_items: int, field: str) -> None:
 
 
 def _item(content: content_pb2.Content) -> ContentItem:
+    if text := content.text:  # the common case, without asking which kind is set
+        return ContentItem(hash_text(text), Modality.TEXT, text)
     kind = content.WhichOneof("kind")
     if kind == "text":
-        text = content.text
-        return ContentItem(hash_content(Modality.TEXT, text.encode()), Modality.TEXT, text)
+        return ContentItem(hash_text(""), Modality.TEXT, "")
     if kind == "image":
         image = content.image
         return ContentItem(hash_content(Modality.IMAGE, image), Modality.IMAGE, image)
