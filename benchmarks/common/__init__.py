@@ -1,0 +1,1 @@
+"""What every benchmark shares: options, hardware, tables, and kept results."""
