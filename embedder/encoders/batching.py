@@ -15,17 +15,17 @@ def length_order(tokens: Sequence[Tokens]) -> list[int]:
     return sorted(range(len(tokens)), key=lambda index: -len(tokens[index]))
 
 
-def padded_chunks(order: Sequence[int], tokens: Sequence[Tokens], max_tokens: int) -> Iterator[list[int]]:
+def padded_chunks(order: Sequence[int], widths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     """Cut an order by descending length into chunks whose padded size stays within a budget.
 
     Args:
-        order: indices of `tokens`, longest first.
-        tokens: token ids of each item.
+        order: indices of `widths`, longest first.
+        widths: each item's length.
         max_tokens: a chunk's items times its longest length; a single longer item is a chunk of its own.
     """
     start = 0
     while start < len(order):
-        count = max(1, max_tokens // len(tokens[order[start]]))
+        count = max(1, max_tokens // widths[order[start]])
         yield list(order[start : start + count])
         start += count
 

@@ -27,10 +27,10 @@ class ChunkRunner:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Take the number of threads from torch; they start with the first batch of several chunks."""
+        """Start as many threads as torch computes with on the CPU; none for an accelerator."""
         self._on_cpu = device.type == "cpu"
         self._threads = torch.get_num_threads() if self._on_cpu else 1
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = _start_pool(self._threads) if self._threads > 1 else None
 
     def chunk_tokens(self, total: int) -> int:
         """Return how many tokens a chunk may hold, so that chunks of a batch of `total` tokens end together."""
@@ -44,28 +44,40 @@ class ChunkRunner:
         """Return how many of `count` equal items a chunk may hold: `most`, or less where that leaves a core idle."""
         return max(1, min(most, ceil(count / self._threads)))
 
-    def run(self, forward: Callable[[_Chunk], torch.Tensor], chunks: Sequence[_Chunk]) -> list[torch.Tensor]:
-        """Return `forward` of each chunk, in order; the first exception is raised when all have ended."""
-        if len(chunks) == 1 or self._threads == 1:
+    def run(
+        self, forward: Callable[[_Chunk], torch.Tensor], chunks: Sequence[_Chunk], *, small: bool
+    ) -> list[torch.Tensor]:
+        """Run chunks.
+
+        Args:
+            forward: one chunk to its rows; called from any thread.
+            chunks: in order.
+            small: whether a single chunk is too little work to be shared by all cores.
+        Returns:
+            `forward` of each chunk, in order.
+        Raises:
+            Exception: the first that `forward` raised, when all chunks have ended.
+        """
+        if self._pool is None or (len(chunks) == 1 and not small):
             return [forward(chunk) for chunk in chunks]
-        pool = self._pool or self._start()
-        futures = [pool.submit(forward, chunk) for chunk in chunks]
+        futures = [self._pool.submit(forward, chunk) for chunk in chunks]
         wait(futures)
         return [future.result() for future in futures]
-
-    def _start(self) -> ThreadPoolExecutor:
-        pool = ThreadPoolExecutor(self._threads, "encoder-chunk", initializer=torch.set_num_threads, initargs=(1,))
-        ready = Barrier(self._threads + 1)
-        for _ in range(self._threads):
-            pool.submit(ready.wait)
-        ready.wait()
-        # torch gives a new thread the number that was set last, by whichever thread: keep the process's own.
-        torch.set_num_threads(self._threads)
-        self._pool = pool
-        return pool
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+def _start_pool(threads: int) -> ThreadPoolExecutor:
+    """Start threads in each of which torch computes with one."""
+    pool = ThreadPoolExecutor(threads, "encoder-chunk", initializer=torch.set_num_threads, initargs=(1,))
+    ready = Barrier(threads + 1)
+    for _ in range(threads):
+        pool.submit(ready.wait)
+    ready.wait()
+    # torch gives a new thread the number that was set last, by whichever thread: keep the process's own.
+    torch.set_num_threads(threads)
+    return pool

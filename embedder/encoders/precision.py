@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from embedder.encoders.library_image import LibraryImage
-from embedder.encoders.library_text import LibraryText
+from embedder.encoders.library_image import LibraryImage, embed_images_exactly
+from embedder.encoders.library_text import LibraryText, embed_texts_exactly
 from embedder.encoders.packed_text import build_packed_text
 from embedder.encoders.samples import SAMPLE_TEXTS, sample_image
 from embedder.encoders.towers import BF16, FP16, FP32, ImageModel, ImageTower, Precision, TextModel, TextTower
@@ -41,8 +41,7 @@ def text_tower(model: TextModel, device: torch.device, setting: PrecisionSetting
         precision = _named(setting, device)
         return build_packed_text(model, device, precision) or LibraryText(model, device, precision)
     tokens = model.tokenizer.tokenize(SAMPLE_TEXTS)
-    reference = LibraryText(model, torch.device("cpu"), FP32)
-    exact = torch.cat([reference.embed([ids]) for ids in tokens])
+    exact = embed_texts_exactly(model, tokens)
     for tower in _text_candidates(model, device):
         if _keeps(tower.embed, tokens, exact):
             return tower
@@ -55,7 +54,7 @@ def image_tower(model: ImageModel, device: torch.device, setting: PrecisionSetti
     if setting != "auto":
         return LibraryImage(model, device, _named(setting, device))
     pixels = [model.transform.prepare(sample_image(), MediaLimits())]
-    exact = LibraryImage(model, torch.device("cpu"), FP32, fused=False).embed(pixels)
+    exact = embed_images_exactly(model, pixels)
     for precision in _sixteen_bits(device):
         tower = LibraryImage(model, device, precision)
         if _keeps(tower.embed, pixels, exact):

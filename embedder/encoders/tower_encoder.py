@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
-from embedder.encoders.library_image import LibraryImage
-from embedder.encoders.library_text import LibraryText
-from embedder.encoders.towers import FP32, ImageModel, ImageTower, TextModel, TextTower
+from embedder.encoders.library_image import embed_images_exactly
+from embedder.encoders.library_text import embed_texts_exactly
+from embedder.encoders.towers import ImageModel, ImageTower, TextModel, TextTower
 from embedder.errors import EncoderError, OutOfDeviceMemory, UnsupportedModality
 from embedder.media.limits import MediaLimits
 
@@ -77,15 +78,11 @@ class TowerEncoder:
 
     def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode each text alone, in float32, by the library's own forward: the reference; (n, dim) float32."""
-        side = self._text_side()
-        tower = LibraryText(side.model, torch.device("cpu"), FP32)
-        return self._unit_vectors(lambda items: torch.cat([tower.embed([item]) for item in items]), tokens)
+        return self._unit_vectors(partial(embed_texts_exactly, self._text_side().model), tokens)
 
     def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
         """Encode each image alone, in float32, by the library's own forward: the reference; (n, dim) float32."""
-        side = self._image_side()
-        tower = LibraryImage(side.model, torch.device("cpu"), FP32, fused=False)
-        return self._unit_vectors(lambda items: torch.cat([tower.embed([item]) for item in items]), pixels)
+        return self._unit_vectors(partial(embed_images_exactly, self._image_side().model), pixels)
 
     def close(self) -> None:
         """Free the device's memory; the encoder is not used afterwards."""
