@@ -21,11 +21,9 @@ def load_array(path: Path, *, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> A
     Returns:
         The array; an empty one is in memory, since nothing can be mapped.
     Raises:
-        IndexInvalid: it is missing, a link, truncated, pickled, or of another dtype or shape.
+        IndexInvalid: it is missing, truncated, pickled, or of another dtype or shape.
     """
     try:
-        if path.is_symlink():
-            raise IndexInvalid(f"{path.name} is a link")
         array = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise IndexInvalid(f"{path.name} can't be read: {error}") from error

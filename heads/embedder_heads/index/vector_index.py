@@ -48,6 +48,9 @@ class VectorIndex:
         Raises:
             IndexInvalid: a file is missing, damaged, or not what the manifest says.
         """
+        links = [path.name for path in folder.iterdir() if path.is_symlink()] if folder.is_dir() else []
+        if links:
+            raise IndexInvalid(f"{links[0]} is a link; an index is read from its own folder only")
         self.manifest = load_manifest(folder)
         items, dim = self.manifest.items, self.manifest.dim
         self._ids = IdTable.load(folder, count=items)
