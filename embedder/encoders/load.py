@@ -24,7 +24,12 @@ _OPEN_CLIP_SETTING = re.compile(r"open_clip:(?P<architecture>[^/]+)/(?P<pretrain
 
 
 def load_encoder(
-    setting: str, *, device: str = "auto", precision: PrecisionSetting = "auto", limits: MediaLimits
+    setting: str,
+    *,
+    device: str = "auto",
+    precision: PrecisionSetting = "auto",
+    limits: MediaLimits,
+    threads: int = 0,
 ) -> TowerEncoder:
     """Load an encoder: weights from safetensors only, no code from a model's folder.
 
@@ -34,12 +39,15 @@ def load_encoder(
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` takes the fastest whose vectors stay within 0.9999 cosine of float32 on a few samples.
         limits: applied to image files before they are decoded.
+        threads: CPU threads of this process's forward passes; 0 leaves torch's own choice, one for each core.
     Raises:
         EncoderLoadError: the setting is malformed or names nothing, or the model can't be loaded; it says what to do.
     """
     if precision not in get_args(PrecisionSetting):
         raise EncoderLoadError(f"precision={precision!r}; one of {', '.join(get_args(PrecisionSetting))} is allowed")
     place = _resolve_device(device)
+    if threads:
+        torch.set_num_threads(threads)
     text_model, image_model = _load_models(setting)
     text = None if text_model is None else TextSide(text_model, text_tower(text_model, place, precision))
     image = None if image_model is None else ImageSide(image_model, image_tower(image_model, place, precision))

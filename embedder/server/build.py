@@ -100,7 +100,11 @@ def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRun
 def _load_encoder(settings: ServeSettings) -> Encoder:
     start = time.perf_counter()
     encoder = load_encoder(
-        settings.model, device=settings.device, precision=settings.precision, limits=media_limits(settings)
+        settings.model,
+        device=settings.device,
+        precision=settings.precision,
+        limits=media_limits(settings),
+        threads=settings.threads,
     )
     info = encoder.info
     report = check_golden(encoder, settings.data_dir / "golden")
