@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +49,8 @@ def main(name: str, description: str, measure: Callable[[bool, Console], Result]
     parser.add_argument("--full", action="store_true", help="measure more, for longer than 3 minutes")
     parser.add_argument("--keep", action="store_true", help="keep the result in benchmarks/results/")
     arguments = parser.parse_args()
+    # Ends as an error does, so that servers are stopped; the default would leave them running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     hardware = describe_hardware()
     result = measure(arguments.full, Console(stderr=True))
     console = Console()
