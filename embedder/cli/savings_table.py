@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,8 +10,8 @@ from rich.text import Text
 from embedder_client import Basis, Figure, SavingsReport, SavingsRow
 
 _WIDE = 118
-_COLUMNS = ("asked", "unique", "hits", "encodes", "spent s", "unshared s", "saved")
-_WIDE_COLUMNS = (*_COLUMNS, "cache", "in flight", "failed", "heads s")
+_COLUMNS = ("asked", "hits", "encodes", "spent s", "unshared s", "saved")
+_WIDE_COLUMNS = (*_COLUMNS, "unique", "cache", "in flight", "failed", "heads s")
 
 
 def savings_table(report: SavingsReport, *, by: str, width: int) -> RenderableType:
@@ -21,15 +22,17 @@ def savings_table(report: SavingsReport, *, by: str, width: int) -> RenderableTy
         width: columns of the terminal; a wide one shows more figures.
     """
     columns = _WIDE_COLUMNS if width >= _WIDE else _COLUMNS
-    table = Table(title="Savings: contents × tasks, computed once", title_justify="left")
+    table = Table(title="Savings: contents × tasks, computed once", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column(by, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
+        if not (row.contents_asked or row.encodes):
+            continue
         table.add_row(row.group, *[_cells(row)[column] for column in columns])
     table.add_section()
     table.add_row("total", *[_cells(report.total)[column] for column in columns], style="bold")
-    notes = [_window(report), *[f"- {line}" for line in report.assumptions]]
+    notes = [_window(report), *_left_out(report), *[f"- {line}" for line in report.assumptions]]
     return Group(table, *[Text(note, style="dim") for note in notes])
 
 
@@ -69,4 +72,10 @@ def _window(report: SavingsReport) -> str:
     marks = "No mark: measured; ~: estimated; ?: assumed."
     if report.start is None or report.end is None:
         return f"Nothing was counted in this range. {marks}"
-    return f"From {report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} UTC. {marks}"
+    unique = _figure(report.total.contents_unique, "{:,.0f}")
+    return f"{unique} different contents, {report.start:%Y-%m-%d %H:%M} to {report.end:%Y-%m-%d %H:%M} UTC. {marks}"
+
+
+def _left_out(report: SavingsReport) -> list[str]:
+    names = [row.group for row in report.rows if not (row.contents_asked or row.encodes)]
+    return [f"Asked for no content, heads and indexes only: {', '.join(names)}."] if names else []

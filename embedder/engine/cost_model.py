@@ -20,30 +20,43 @@ _DECAY = 0.5 ** (1 / _HALF_LIFE_BATCHES)
 
 @dataclass(slots=True)
 class _Line:
-    """A decayed least-squares line: seconds = fixed + rate x units, neither below zero."""
+    """A decayed least-squares line: seconds = fixed + rate x units, neither below zero.
 
-    weight: float = 0.0
+    Weighted by 1 / units squared, since a disturbed batch errs in proportion to its length: unweighted, a few slow long batches
+    decided what a short one costs.
+    """
+
+    batches: float = 0.0
+    inverse: float = 0.0
+    inverse_squared: float = 0.0
+    seconds_by_units: float = 0.0
+    seconds_by_units_squared: float = 0.0
     units: float = 0.0
-    units_squared: float = 0.0
-    seconds: float = 0.0
-    units_seconds: float = 0.0
     items: float = 0.0
     fixed_s: float = 0.0
     rate_s: float = 0.0
 
     def learn(self, *, seconds: float, units: float, items: int) -> None:
-        self.weight = self.weight * _DECAY + 1
+        self.batches = self.batches * _DECAY + 1
+        self.inverse = self.inverse * _DECAY + 1 / units
+        self.inverse_squared = self.inverse_squared * _DECAY + 1 / units**2
+        self.seconds_by_units = self.seconds_by_units * _DECAY + seconds / units
+        self.seconds_by_units_squared = self.seconds_by_units_squared * _DECAY + seconds / units**2
         self.units = self.units * _DECAY + units
-        self.units_squared = self.units_squared * _DECAY + units * units
-        self.seconds = self.seconds * _DECAY + seconds
-        self.units_seconds = self.units_seconds * _DECAY + units * seconds
         self.items = self.items * _DECAY + items
-        spread = self.weight * self.units_squared - self.units**2
-        if spread > 1e-6 * self.units**2:
-            self.rate_s = max(0.0, (self.weight * self.units_seconds - self.units * self.seconds) / spread)
-            self.fixed_s = (self.seconds - self.rate_s * self.units) / self.weight
-        if spread <= 1e-6 * self.units**2 or self.fixed_s < 0:  # all batches of one size: a line through the origin
-            self.rate_s, self.fixed_s = self.units_seconds / self.units_squared, 0.0
+        self._solve()
+
+    def _solve(self) -> None:
+        spread = self.batches * self.inverse_squared - self.inverse**2
+        if spread > 1e-6 * self.inverse**2:
+            self.fixed_s = (
+                self.batches * self.seconds_by_units_squared - self.inverse * self.seconds_by_units
+            ) / spread
+            self.rate_s = (self.seconds_by_units - self.fixed_s * self.inverse) / self.batches
+            if self.fixed_s >= 0 and self.rate_s >= 0:
+                return
+        # All batches of one size, or nothing but noise between them: a line through the origin.
+        self.fixed_s, self.rate_s = 0.0, self.seconds_by_units / self.batches
 
     @property
     def units_per_item(self) -> float:

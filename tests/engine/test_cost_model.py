@@ -27,6 +27,15 @@ def test_fixed_and_unit_costs_are_told_apart() -> None:
     assert model.call_seconds(one * 17) == pytest.approx(0.04 + 0.017)  # a second batch
 
 
+def test_disturbed_long_batches_do_not_decide_what_a_short_one_costs() -> None:
+    model = _model()
+    for round_ in range(60):
+        disturbance = (1.0, 1.6, 0.9, 2.2)[round_ % 4]
+        model.learn_batch(Modality.TEXT, seconds=4.0 * disturbance, units=4_000 - 10 * (round_ % 7), items=16)
+    model.learn_batch(Modality.TEXT, seconds=0.012, units=10, items=1)
+    assert model.call_seconds(_texts(36)) == pytest.approx(0.012, rel=0.1)
+
+
 def test_batches_of_one_size_give_a_line_through_the_origin() -> None:
     model = _model()
     for _ in range(5):
