@@ -50,7 +50,7 @@ class CausalClipText(nn.Module):
         tower = getattr(model, "text", model)
         pool = getattr(model, "text_pool_type", None) or getattr(tower, "pool_type", None)
         causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
-        return causal and pool in ("argmax", "eos") and not getattr(tower, "use_pad_mask", False)
+        return causal and pool in ("argmax", "eos")
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Map ids (n, t) int64, padded on the right, to (n, dim); `mask` is not needed."""

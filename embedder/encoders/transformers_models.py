@@ -22,6 +22,14 @@ from embedder.errors import EncoderLoadError
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
 # Parts that a checkpoint may lack or hold for training, and that no pooled hidden state passes through.
 _UNUSED_WEIGHTS = re.compile(r"(^|\.)(pooler|position_ids|cls|lm_head|classifier|decoder)(\.|$)")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 def load_transformers_text(folder: Path) -> TextModel:
@@ -93,6 +101,11 @@ def _load_transformer(folder: Path) -> Any:
 def _load_tokenizer(layout: TextFolder, config: Any) -> RustTokenizer:
     from transformers import AutoTokenizer
 
+    # Without these files the library makes up a tokenizer that knows no word.
+    if not any((layout.transformer / name).is_file() for name in _TOKENIZER_FILES):
+        raise EncoderLoadError(
+            f"{layout.transformer} holds no tokenizer; one of {', '.join(_TOKENIZER_FILES)} is wanted"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(layout.transformer, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -100,6 +113,11 @@ def _load_tokenizer(layout: TextFolder, config: Any) -> RustTokenizer:
     backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or tokenizer.pad_token_id is None:
         raise EncoderLoadError(f"{layout.transformer} needs a tokenizer.json with a padding token")
+    if backend.get_vocab_size() > config.vocab_size:
+        raise EncoderLoadError(
+            f"{layout.transformer}: the tokenizer gives ids up to {backend.get_vocab_size() - 1}, "
+            f"and the model has {config.vocab_size} rows"
+        )
     backend = Tokenizer.from_str(backend.to_str())
     if layout.lowercase:
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *filter(None, [backend.normalizer])])

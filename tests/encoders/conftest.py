@@ -195,9 +195,9 @@ SETTINGS: dict[str, Callable[[Path], str | Path]] = {
 }
 
 
-@pytest.fixture(scope="module", params=SETTINGS)
+@pytest.fixture(scope="session", params=SETTINGS)
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TowerEncoder]:
-    """One encoder of each kind that can be loaded; shared by a module's tests."""
+    """One encoder of each kind that can be loaded; shared by all tests."""
     folder = tmp_path_factory.mktemp("encoder") / "model"
     loaded = load_encoder(str(SETTINGS[request.param](folder)), device="cpu", limits=MediaLimits())
     yield loaded
