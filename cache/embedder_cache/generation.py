@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,19 +66,24 @@ class Generation:
         if writable and not path.exists():
             path.mkdir(mode=0o700)
         self.index = Index(path / _INDEX, settings=settings, writable=writable)
-        growth_bytes = settings.max_bytes // settings.generations // _GROWTH_STEPS
-        self.slab = Slab(
-            path / _SLAB, writable=writable, growth_bytes=min(max(growth_bytes, _MIN_GROWTH_BYTES), _MAX_GROWTH_BYTES)
-        )
-        max_blocks = settings.max_bytes // settings.generations // BLOCK_BYTES
         try:
-            self.touches: TouchMap | None = TouchMap(path / _TOUCHES, max_blocks=max_blocks, create=writable)
-        except (FileNotFoundError, PermissionError, ValueError):
-            self.touches = None  # a reader that may not mark reads all the same
+            self._open_slab(settings, writable=writable)
+        except BaseException:
+            self.index.close()
+            raise
+
+    def _open_slab(self, settings: CacheSettings, *, writable: bool) -> None:
+        share = settings.max_bytes // settings.generations
+        growth_bytes = min(max(share // _GROWTH_STEPS, _MIN_GROWTH_BYTES), _MAX_GROWTH_BYTES)
+        self.slab = Slab(self.path / _SLAB, writable=writable, growth_bytes=growth_bytes)
+        self.touches: TouchMap | None = None
+        # A reader that may not mark reads all the same.
+        with suppress(FileNotFoundError, PermissionError, ValueError):
+            self.touches = TouchMap(self.path / _TOUCHES, max_blocks=share // BLOCK_BYTES, create=writable)
         self.end_block = max(FIRST_BLOCK, self.index.end_block())
         if self.slab.file_bytes < self.end_block * BLOCK_BYTES:
             raise CacheDamaged(
-                f"{_SLAB} of {path.name} has {self.slab.file_bytes} bytes and needs {self.end_block * BLOCK_BYTES}"
+                f"{_SLAB} of {self.path.name} has {self.slab.file_bytes} bytes and needs {self.end_block * BLOCK_BYTES}"
             )
 
     @property

@@ -57,6 +57,8 @@ def export_space(cache: VectorCache, prefix: bytes, file: Path, *, note_progress
         ],
         metadata={_METADATA: described},
     )
+    file.touch(mode=0o600)
+    file.chmod(0o600)  # vectors tell what they were made from
     count = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for hashes, times, vectors in _space_entries(cache, prefix, row.dim, note_progress):

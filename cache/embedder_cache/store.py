@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ from embedder_cache.tier import Lookup, as_half_vectors
 from embedder_cache.writer import PutRequest, Writer
 
 _SAMPLES_PART = 64
+_UPKEEP_INTERVAL_S = 1.0
 
 
 class VectorCache:
@@ -49,24 +51,32 @@ class VectorCache:
         self._process = os.getpid()
         self._closed = False
         self._counters = Counters()
-        self._lock = -1 if read_only else lock_for_writing(path)
-        try:
-            self._catalogue = open_catalogue(path, writable=not read_only)
-            self._generations = Generations(path, self._catalogue, settings, writable=not read_only)
-        except BaseException:
-            self._unlock()
-            raise
         self._sampler = _make_sampler(path, settings)
         self._writer: Writer | None = None
-        if not read_only:
-            self._catalogue.note_settings(settings)
-            self._duties = Duties(self._generations, self._catalogue, settings, self._counters)
-            self._writer = Writer(
-                self._duties,
-                max_queue_bytes=settings.max_queue_bytes,
-                max_commit_entries=settings.max_commit_entries,
-                upkeep_interval_s=min(1.0, settings.reader_check_interval_s),
-            )
+        with ExitStack() as stack:
+            if not read_only:
+                stack.callback(os.close, lock_for_writing(path))
+            self._catalogue = open_catalogue(path, writable=not read_only)
+            stack.callback(self._catalogue.close)
+            self._generations = Generations(path, self._catalogue, settings, writable=not read_only)
+            stack.callback(self._generations.close)
+            if self._sampler:
+                stack.callback(self._sampler.flush)
+            if not read_only:
+                self._start_writing(stack)
+            self._resources = stack.pop_all()
+
+    def _start_writing(self, stack: ExitStack) -> None:
+        settings = self._settings
+        self._catalogue.note_settings(settings)
+        self._duties = Duties(self._generations, self._catalogue, settings, self._counters)
+        self._writer = Writer(
+            self._duties,
+            max_queue_bytes=settings.max_queue_bytes,
+            max_commit_entries=settings.max_commit_entries,
+            upkeep_interval_s=min(_UPKEEP_INTERVAL_S, settings.reader_check_interval_s),
+        )
+        stack.callback(self._writer.close)
 
     @classmethod
     def open(
@@ -102,18 +112,7 @@ class VectorCache:
         if self._closed or os.getpid() != self._process:
             return
         self._closed = True
-        if self._writer:
-            self._writer.close()
-        if self._sampler:
-            self._sampler.flush()
-        self._generations.close()
-        self._catalogue.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._resources.close()
 
     @property
     def path(self) -> Path:

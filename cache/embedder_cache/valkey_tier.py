@@ -30,8 +30,11 @@ _ERASED = b"embedder:erased:"
 _TOMBSTONE = b""
 _GLOB_SPECIAL = frozenset(b"*?[]\\^-")
 _COMMAND_KEYS = 512
-_SCRUB_BYTES = (64, 1 << 10, 4 << 10, 16 << 10, 33 << 10, 70 << 10, 140 << 10, 300 << 10, 600 << 10, 1200 << 10)
-_SCRUB_ROUNDS = 3
+_SCRUB = b"embedder:scrub:"
+_SCRUB_BYTES = tuple(size << power for power in range(12) for size in (48, 64))
+_SCRUB_ROUNDS = 2
+_SCRUB_MAX_VALUES = 200
+_SCRUB_EXPIRE_S = 10
 
 
 @dataclass(frozen=True)
@@ -248,22 +251,41 @@ class ValkeyTier:
     def compact(self) -> None:
         """Overwrite what the server's buffers and freed memory may still hold of erased records.
 
-        Replies and commands lie in buffers of our connections until something else does; zeros of many sizes take
-        their place. Buffers of other machines' connections are theirs.
+        Replies and commands lie in buffers of our connections until something else does, and freed memory is not wiped;
+        zeros of many sizes take their place. That reaches what this process had a hand in, as far as was measured; the
+        buffers of other machines' connections, the server's replicas and its files are the operator's.
 
         Raises:
             TierUnavailable: the server did not confirm it.
         """
-        self._client.connection_pool.disconnect()
-        self._patient_client.connection_pool.disconnect()
+        client = self._patient_client
         try:
-            for size in _SCRUB_BYTES:
-                for _ in range(_SCRUB_ROUNDS):
-                    self._patient_client.echo(bytes(size).decode())
-            self._patient_client.memory_purge()
+            for connected in (self._client, client):
+                self._echo_zeros(connected)
+                connected.connection_pool.disconnect()
+            for _ in range(_SCRUB_ROUNDS):
+                client.ping()  # by then the server has freed what the closed connections held
+                self._fill_with_zeros(client)
+                self._echo_zeros(client)
+            client.memory_purge()
         except self._failures as error:
             self._note_failure(error)
             raise TierUnavailable(f"the shared tier did not confirm the compaction: {error}") from error
+
+    def _echo_zeros(self, client: redis.Redis) -> None:
+        for size in _SCRUB_BYTES:
+            client.echo(bytes(size).decode())
+
+    def _fill_with_zeros(self, client: redis.Redis) -> None:
+        """Let zeros lie in freed memory of every size for a moment."""
+        names = []
+        pipeline = client.pipeline(transaction=False)
+        for size in _SCRUB_BYTES:
+            for number in range(min(_SCRUB_MAX_VALUES, 1 + _SCRUB_BYTES[-1] // size)):
+                names.append(_SCRUB + b"%d:%d" % (size, number))
+                pipeline.set(names[-1], bytes(size), ex=_SCRUB_EXPIRE_S)
+        pipeline.execute()
+        client.delete(*names)
 
     def _note_failure(self, error: BaseException) -> None:
         was_open = self._breaker.is_open
