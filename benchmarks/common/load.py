@@ -46,6 +46,11 @@ class Load:
         return sum(call.code is code for call in self.calls)
 
     @property
+    def sending_s(self) -> float:
+        """Seconds from the start to the last sending."""
+        return max(call.sent_s for call in self.calls) - self.start_s
+
+    @property
     def rate(self) -> float:
         """Answered calls a second."""
         return self.count() / self.wall_s
