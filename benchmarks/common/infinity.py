@@ -35,17 +35,19 @@ _PACKAGES = (
 _MAKE_INT8 = """
 import sys
 from pathlib import Path
+from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTOptimizer
 from optimum.onnxruntime.configuration import OptimizationConfig
-from transformers import AutoTokenizer
 source, target = sys.argv[1:]
 model = ORTModelForFeatureExtraction.from_pretrained(source, export=True)
 ORTOptimizer.from_pretrained(model).optimize(OptimizationConfig(optimization_level=2), save_dir=target)
 fused = Path(target) / "model_optimized.onnx"
-quantize_dynamic(fused, Path(target) / "model_quantized_optimized.onnx", weight_type=QuantType.QInt8)
+# Fused operators are not in ONNX's own domain, so their outputs' type must be told.
+options = {"DefaultTensorType": TensorProto.FLOAT}
+quantized = Path(target) / "model_quantized_optimized.onnx"
+quantize_dynamic(fused, quantized, weight_type=QuantType.QInt8, extra_options=options)
 fused.unlink()
-AutoTokenizer.from_pretrained(source).save_pretrained(target)
 """
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
@@ -67,9 +69,11 @@ def prepare_infinity(console: Console) -> None:
         console.print(f"installing Infinity into {_FOLDER.name}")
         _run([sys.executable, "-m", "venv", str(_FOLDER)])
         _run([str(_FOLDER / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", *_PACKAGES])
-    if not (_INT8_MODEL / "tokenizer.json").is_file():
+    if not _INT8_MODEL.is_dir():
         console.print("exporting Infinity's int8 model")
-        _run([str(_FOLDER / "bin/python"), "-c", _MAKE_INT8, str(text_model_folder()), str(_INT8_MODEL)])
+        partial = _INT8_MODEL.with_suffix(".partial")
+        _run([str(_FOLDER / "bin/python"), "-c", _MAKE_INT8, str(text_model_folder()), str(partial)])
+        partial.rename(_INT8_MODEL)
 
 
 @contextmanager
