@@ -24,7 +24,7 @@ _REQUEST = b"request\0"
 _GUIDE = b"guide\0"
 _SETTINGS = b"settings\0"
 _LAST_SEQUENCE = b"last-sequence\0"
-_MAP_BYTES = 64 << 20
+_MAP_BYTES = 1 << 30
 _MAX_READERS = 512
 _SEQUENCE = struct.Struct(">Q")
 
@@ -166,7 +166,13 @@ class Catalogue:
 
     def requests(self) -> dict[bytes, Request]:
         """List what is asked for and not done yet, by number."""
-        return {number: Request(**row) for number, row in self._rows(_REQUEST).items()}
+        requests = {}
+        for number, row in self._rows(_REQUEST).items():
+            try:
+                requests[number] = Request(**row)
+            except TypeError:
+                _log.error("a request of another version's tool is left undone")
+        return requests
 
     def finish_request(self, number: bytes) -> None:
         """Take a request out that is done; whoever asked sees it go."""

@@ -44,6 +44,7 @@ class Collector:
         self._oldest: Generation | None = None
         self._copied_of_oldest = 0
         self._bytes_beside_retirement = 0
+        self._may_be_over_limit = True  # the limit may be lower than the last writer's
         self._overhead_bytes = generations.overhead_bytes()
 
     @property
@@ -90,7 +91,7 @@ class Collector:
             parts = next(self._retiring, None)
             if parts is None:
                 self._finish()
-                return len(self._generations.live) > self._settings.generations
+                return True
             if parts:
                 self._copy(parts)
                 break
@@ -102,8 +103,11 @@ class Collector:
         if self._expired(live):
             self._drop(live[-1])
             return self._begin()
-        if len(live) <= self._settings.generations:
+        if len(live) <= self._settings.generations and not self._is_over_limit():
             return False
+        if len(live) == 1:
+            self._generations.add()
+            live = self._generations.live
         pinned = frozenset(prefix for prefix, row in self._catalogue.spaces().items() if row.pinned)
         rule = KeepRule(
             era=self._generations.era,
@@ -116,6 +120,15 @@ class Collector:
         self._retiring = Retirement(live[-1], live[:-1], rule).pieces()
         return True
 
+    def _is_over_limit(self) -> bool:
+        """Say whether the files have more than the limit; measured at the start and for as long as they do."""
+        if self._may_be_over_limit:
+            held = self._overhead_bytes + sum(generation.file_bytes for generation in self._generations.live)
+            newest = self._generations.newest
+            is_empty = len(self._generations.live) == 1 and newest.end_block == FIRST_BLOCK
+            self._may_be_over_limit = held > self._settings.max_bytes and not is_empty
+        return self._may_be_over_limit
+
     def _not_before(self) -> int:
         age = self._settings.time_to_live_s
         return int(time.time()) - age if age else 0
@@ -124,15 +137,11 @@ class Collector:
         """Say whether the oldest generation was closed longer ago than records live."""
         return len(live) > 1 and live[-2].row.created < self._not_before()
 
-    def is_stale(self) -> bool:
-        """Say whether the newest generation covers its part of the time to live, so that expired bytes go in time."""
+    def rotate_stale(self) -> None:
+        """Start a new generation when the newest covers its part of the time to live, so that expired bytes go in time."""
         part_s = self._settings.time_to_live_s / (self._settings.generations - 1)
         newest = self._generations.newest
-        return bool(part_s) and len(newest.index) > 0 and time.time() - newest.row.created >= part_s
-
-    def rotate_stale(self) -> None:
-        """Start a new generation when the newest is stale."""
-        if self.is_stale():
+        if part_s and time.time() - newest.row.created >= part_s and newest.end_block > FIRST_BLOCK:
             self.rotate()
 
     def _copy(self, parts: list[Part]) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from embedder_cache.catalogue import Catalogue, Request
 from embedder_cache.collecting import Collector
 from embedder_cache.committing import Committer
 from embedder_cache.erasing import Eraser
+from embedder_cache.errors import CacheRequestError
 from embedder_cache.generations import Generations
 from embedder_cache.guiding import GuideKeeper
 from embedder_cache.settings import CacheSettings
 from embedder_cache.stats import Counters
 from embedder_cache.tombstones import Tombstones
 from embedder_cache.writer import PutRequest
+
+_log = logging.getLogger(__name__)
 
 
 class Duties:
@@ -66,11 +70,14 @@ class Duties:
 
     def _answer_requests(self) -> None:
         for number, request in self._catalogue.requests().items():
-            self.carry_out(request)
+            try:
+                self.carry_out(request)
+            except ValueError as error:
+                _log.error("a request could not be read: %s", error)
             self._catalogue.finish_request(number)
 
     def carry_out(self, request: Request) -> None:
-        """Carry one request out."""
+        """Carry one request out; raises ValueError when it can't be read."""
         match request.kind:
             case "erase-hashes":
                 self.eraser.erase_hashes(bytes.fromhex(request.prefix), bytes.fromhex(request.hashes))
@@ -80,3 +87,5 @@ class Duties:
                 self.eraser.erase_domain(request.domain)
             case "compact":
                 self.eraser.compact()
+            case _:
+                raise CacheRequestError(f"request {request.kind!r} is not known")

@@ -84,7 +84,7 @@ class Eraser:
         """
         self._generations.clear_quarantine()
         for old in reversed(self._generations.live):
-            new = self._generations.create(order=old.row.order)
+            new = self._generations.create(order=old.row.order, created=old.row.created)
             for keys, blocks in old.index.scan():
                 self._carry_over(old, new, keys, blocks)
             self._generations.replace(old, new)

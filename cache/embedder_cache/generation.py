@@ -129,9 +129,23 @@ class Generation:
             self.index.remove(keys[held])
         return int(held.sum())
 
+    def sync_folders(self) -> None:
+        """Wait until the names of the generation's files are on the disk."""
+        sync_folder(self.path / _INDEX)
+        sync_folder(self.path)
+
     def unlink(self) -> None:
         """Remove the files; processes that still map them keep them readable until they let go."""
         shutil.rmtree(self.path)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def folder_bytes(path: Path) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from pathlib import Path
 
 import lmdb
 
 from embedder_cache.catalogue import Catalogue
-from embedder_cache.errors import CacheDamaged
-from embedder_cache.generation import Generation, GenerationRow, folder_bytes
+from embedder_cache.errors import CacheDamaged, CacheError
+from embedder_cache.generation import Generation, GenerationRow, folder_bytes, sync_folder
 from embedder_cache.guide import GUIDE_FILE, Guide, open_guide
-from embedder_cache.settings import CacheSettings
+from embedder_cache.settings import CacheSettings, Durability
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +39,10 @@ class Generations:
         self.live: tuple[Generation, ...] = ()
         self.guide: Guide | None = None
         self.quarantined = 0
+        self._refreshing = threading.Lock()
         if writable:
             self._adopt()
-        self.refresh()
+        self._follow()
         if writable:
             self._remove_strangers()
             if not self.live:
@@ -63,23 +65,24 @@ class Generations:
         live = self.live
         return live[0].row.order if live else 0
 
-    @property
-    def sequences(self) -> list[int]:
-        """The numbers of the live generations."""
-        return [generation.sequence for generation in self.live]
-
     def refresh(self) -> None:
-        """Follow what another process changed in the catalogue; costs about a microsecond when nothing did."""
-        version = self._catalogue.version
-        if version == self._version:
+        """Follow what another process changed in the catalogue; costs about a microsecond when nothing did.
+
+        What can't be followed now is tried again at the next call; what was open stays in use.
+        """
+        if self._catalogue.version == self._version or not self._refreshing.acquire(blocking=False):
             return
         try:
-            rows = self._catalogue.generations()
-        except lmdb.Error as error:
-            _log.error("the catalogue can't be read, and what was open stays in use: %s", error)
-            return
+            self._follow()
+        except (CacheError, OSError, lmdb.Error) as error:
+            _log.error("the catalogue can't be followed, and what was open stays in use: %s", error)
+        finally:
+            self._refreshing.release()
+
+    def _follow(self) -> None:
+        version = self._catalogue.version
         held = {generation.sequence: generation for generation in self.live}
-        opened = [held.get(row.sequence) or self._open(row) for row in rows]
+        opened = [held.get(row.sequence) or self._open(row) for row in self._catalogue.generations()]
         self.live = tuple(generation for generation in opened if generation)
         self.guide = open_guide(self.folder / GUIDE_FILE, writable=self._writable)
         self._version = version
@@ -98,17 +101,21 @@ class Generations:
                 self._set_aside(row)
             return None
 
-    def create(self, *, order: int) -> Generation:
+    def create(self, *, order: int, created: int) -> Generation:
         """Make an empty generation that is not live yet.
 
         Raises:
             OSError, CacheDamaged: the file system refuses; nothing is left behind that counts.
         """
         sequence = self._catalogue.next_sequence()
-        row = GenerationRow(sequence=sequence, order=order, created=int(time.time()))
+        row = GenerationRow(sequence=sequence, order=order, created=created)
         path = self.folder / row.folder
         shutil.rmtree(path, ignore_errors=True)
-        return Generation(path, row, self._settings, writable=True)
+        generation = Generation(path, row, self._settings, writable=True)
+        if self._settings.durability is Durability.FULL:
+            generation.sync_folders()
+            sync_folder(self.folder)
+        return generation
 
     def add(self) -> Generation:
         """Start a new generation; it becomes the newest.
@@ -116,7 +123,8 @@ class Generations:
         Raises:
             OSError, CacheDamaged, lmdb.Error: the file system refuses; the generations are as before.
         """
-        generation = self.create(order=1 + max((other.row.order for other in self.live), default=0))
+        order = 1 + max((other.row.order for other in self.live), default=0)
+        generation = self.create(order=order, created=int(time.time()))
         self._catalogue.replace_generations(add=generation.row)
         self.live = (generation, *self.live)
         return generation

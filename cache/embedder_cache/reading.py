@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,6 @@ from embedder_cache.errors import CacheDamaged
 from embedder_cache.generation import Generation
 from embedder_cache.guide import Guide, guide_number
 from embedder_cache.record import RecordLayout, is_written, record_times
-
-_log = logging.getLogger(__name__)
 
 _GUIDED_FROM = 4  # smaller batches are answered faster by the indexes; measured
 
@@ -46,7 +43,7 @@ class BatchRead:
         times: (n,) uint32, seconds since 1970 of the first write; 0 for misses.
         hits_of: hits by the generation's sequence number.
         damaged, expired: counts of records.
-        unreadable: sequence numbers of generations that could not be read.
+        unreadable: why generations could not be read, by sequence number.
     """
 
     vectors: npt.NDArray[np.float16]
@@ -55,7 +52,7 @@ class BatchRead:
     hits_of: dict[int, int]
     damaged: int
     expired: int
-    unreadable: set[int]
+    unreadable: dict[int, str]
 
 
 def read_batch(scope: ReadScope, keys: npt.NDArray[np.uint8], layout: RecordLayout) -> BatchRead:
@@ -93,7 +90,7 @@ class _Reader:
         self._hits_of: dict[int, int] = {}
         self._damaged = 0
         self._expired = 0
-        self._unreadable: set[int] = set()
+        self._unreadable: dict[int, str] = {}
 
     def follow(self, guide: Guide) -> None:
         """Try the guide's guesses; a wrong one costs nothing but its time."""
@@ -115,7 +112,7 @@ class _Reader:
         try:
             blocks = generation.index.find(wanted)
         except CacheDamaged as error:
-            self._give_up(generation, error)
+            self._unreadable[generation.sequence] = str(error)
             return
         held = blocks > 0
         if held.all():
@@ -145,13 +142,13 @@ class _Reader:
         try:
             records = generation.slab.gather(blocks, record_blocks=self._layout.blocks)
         except CacheDamaged as error:
-            self._give_up(generation, error)
+            self._unreadable[generation.sequence] = str(error)
             return
         valid = self._layout.check(records, keys)
         times = record_times(records)
         whole = bool(valid.all())
         if not whole and not guessed:
-            self._note_damage(int(np.count_nonzero(is_written(records) & ~valid)))
+            self._damaged += int(np.count_nonzero(is_written(records) & ~valid))
         if self._scope.not_before:
             fresh = times >= self._scope.not_before
             if not guessed:
@@ -195,13 +192,3 @@ class _Reader:
             return
         self._positions = np.flatnonzero(~self._found)
         self.pending = len(self._positions)
-
-    def _note_damage(self, count: int) -> None:
-        if count:
-            self._damaged += count
-            _log.warning("%d records did not check out and are treated as missing", count)
-
-    def _give_up(self, generation: Generation, error: CacheDamaged) -> None:
-        if generation.sequence not in self._unreadable:
-            self._unreadable.add(generation.sequence)
-            _log.error("%s; its contents are treated as missing", error)

@@ -46,7 +46,7 @@ class Slab:
         try:
             if writable and os.fstat(self._file).st_size < BLOCK_BYTES:
                 os.posix_fallocate(self._file, 0, self._growth_blocks * BLOCK_BYTES)
-            self._map, self._blocks = self._map_file()
+            self._mapped = self._map_file()
         except BaseException:
             os.close(self._file)
             raise
@@ -81,9 +81,9 @@ class Slab:
         Raises:
             CacheDamaged: the file was cut while it was open.
         """
-        mapped, count = self._map, self._blocks
+        mapped, count = self._mapped
         if len(blocks) and blocks.max() + record_blocks > count:
-            mapped, count = self._map, self._blocks = self._map_file()
+            mapped, count = self._mapped = self._map_file()
         if os.fstat(self._file).st_size < count * BLOCK_BYTES:
             raise CacheDamaged(f"{self._path.name} of {self._path.parent.name} was cut while it was open")
         record_bytes = record_blocks * BLOCK_BYTES

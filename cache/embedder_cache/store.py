@@ -21,6 +21,7 @@ from embedder_cache.errors import (
     CacheClosed,
     CacheForked,
     CacheReadOnly,
+    CacheRequestError,
 )
 from embedder_cache.generation import Generation, folder_bytes
 from embedder_cache.generations import Generations
@@ -28,6 +29,7 @@ from embedder_cache.key import SpaceKey, count_hashes, pack_keys
 from embedder_cache.opening import lock_for_writing, open_catalogue
 from embedder_cache.reading import ReadScope, read_batch
 from embedder_cache.record import RecordLayout
+from embedder_cache.reporting import DamageReporter
 from embedder_cache.samples import AccessSampler
 from embedder_cache.settings import CacheSettings
 from embedder_cache.stats import CacheStats, Counters, GenerationStats
@@ -51,6 +53,8 @@ class VectorCache:
         self._process = os.getpid()
         self._closed = False
         self._counters = Counters()
+        self._reporter = DamageReporter()
+        self._dims: dict[bytes, int] = {}
         self._sampler = _make_sampler(path, settings)
         self._writer: Writer | None = None
         with ExitStack() as stack:
@@ -155,6 +159,8 @@ class VectorCache:
         scope = ReadScope(generations.live, generations.guide, int(asked_at) - age if age else 0, generations.era)
         read = read_batch(scope, keys, _layout(space.dim))
         self._counters.note(read, int(asked_at))
+        if read.damaged or read.unreadable:
+            self._reporter.note(read)
         if self._sampler:
             self._sampler.note(keys, now=int(asked_at), record_bytes=_layout(space.dim).record_bytes)
         if read.unreadable and self._writer:
@@ -181,11 +187,12 @@ class VectorCache:
         Returns:
             A future that is done when the batch is committed; it holds CacheWriteFailed when that was not possible.
         Raises:
-            CacheRequestError: shapes don't fit, or a vector is not finite.
+            CacheRequestError: shapes don't fit, the space has another dim, or a vector is not finite.
             CacheBackpressure: too much waits to be committed; nothing was queued.
             CacheReadOnly, CacheForked, CacheClosed: this process may not write.
         """
         writer = self._require_writer()
+        self._check_dim(space)
         keys = pack_keys(space.prefix, hashes)
         halves = as_half_vectors(vectors, count=len(keys), dim=space.dim)
         committed: Future[None] = Future()
@@ -198,6 +205,15 @@ class VectorCache:
             self._counters.add(refused=len(keys))
             raise
         return committed
+
+    def _check_dim(self, space: SpaceKey) -> None:
+        """Refuse a dim that is not the space's: its records could not be erased whole."""
+        known = self._dims.get(space.prefix)
+        if known is None:
+            row = self._catalogue.space(space.prefix)
+            known = self._dims[space.prefix] = row.dim if row else space.dim
+        if known != space.dim:
+            raise CacheRequestError(f"dim={space.dim}; this space has {known}")
 
     def delete_many(self, space: SpaceKey, hashes: bytes) -> int:
         """Erase contents from all generations, behind all puts that were queued before; waits until it is done.
@@ -235,6 +251,8 @@ class VectorCache:
             domain: `domain_id` of the tenant's secret.
             pinned: whether its vectors outlive their generation.
         """
+        self._require_writer()
+        self._check_dim(space)
         row = SpaceRow(dim=space.dim, name=name, domain=domain.hex(), pinned=pinned)
         self._call(lambda: self._duties.committer.register(space, row))
 

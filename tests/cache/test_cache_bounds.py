@@ -56,12 +56,12 @@ def settle(cache: VectorCache) -> None:
 def test_the_files_keep_their_limit_under_churn_of_five_times_the_capacity(tmp_path: Path) -> None:
     written = largest = 0
     with VectorCache.open(tmp_path, SMALL) as cache:
-        while written * 256 < 5 * SMALL.max_bytes:
-            put(cache, range(written, written + 2000))
-            written += 2000
+        while written * 576 < 5 * SMALL.max_bytes:
+            put_wide(cache, range(written, written + 1500))
+            written += 1500
             largest = max(largest, cache.stats().file_bytes)
         stats = cache.stats()
-        assert held(cache, range(written - 2000, written)).all()
+        assert held_wide(cache, range(written - 1500, written)).all()
     assert largest <= SMALL.max_bytes
     assert stats.evicted > 3 * stats.entries
     assert stats.rotations > 15
@@ -70,9 +70,9 @@ def test_the_files_keep_their_limit_under_churn_of_five_times_the_capacity(tmp_p
 def test_what_is_asked_for_outlives_its_generation_and_the_rest_goes(tmp_path: Path) -> None:
     with VectorCache.open(tmp_path, SMALL) as cache:
         put_wide(cache, range(500))
-        for step in range(1, 40):
+        for step in range(1, 25):
             assert held_wide(cache, range(0, 500, 10)).all(), step
-            put_wide(cache, range(500 * step, 500 * step + 500))
+            put_wide(cache, range(1000 * step, 1000 * step + 1000))
         settle(cache)
         assert held_wide(cache, range(0, 500, 10)).all()
         assert not held_wide(cache, [number for number in range(500) if number % 10]).any()
@@ -93,10 +93,10 @@ def test_pinned_spaces_outlive_their_generation_unasked(tmp_path: Path) -> None:
 
 
 def test_the_hit_rate_on_a_zipf_trace_is_near_an_exact_lru_of_the_same_bytes(tmp_path: Path) -> None:
-    contents, batch = 60_000, 100
+    contents, batch = 60_000, 250
     random = np.random.default_rng(11)
     weights = np.arange(1, contents + 1) ** -1.0
-    ranks = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(120_000))
+    ranks = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(100_000))
     trace = random.permutation(contents)[np.minimum(ranks, contents - 1)]
     capacity = SMALL.max_bytes // 256  # records of 256 bytes, and nothing for an index
     lru: OrderedDict[int, None] = OrderedDict()
@@ -249,3 +249,18 @@ def test_the_room_for_copies_goes_to_the_latest_hits(tmp_path: Path) -> None:
     assert np.count_nonzero(ages == 0) >= 280
     assert 100 <= np.count_nonzero(ages == 1) <= 170
     assert not np.count_nonzero(ages == 2)
+
+
+def test_a_lower_limit_is_kept_from_the_next_opening_on(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, CacheSettings(max_bytes=32 * MEBIBYTE, generations=4, sample_rate=0)) as cache:
+        for step in range(40):
+            put_wide(cache, range(1000 * step, 1000 * step + 1000))
+        newest = range(39_000, 39_200)
+        assert cache.stats().file_bytes > 20 * MEBIBYTE
+        assert held_wide(cache, newest).all()
+    with VectorCache.open(tmp_path, SMALL) as cache:
+        while cache.stats().file_bytes > SMALL.max_bytes:
+            cache.flush()
+        assert held_wide(cache, newest).all(), "what was asked for last is copied"
+        put_wide(cache, range(1000))
+        assert cache.stats().file_bytes <= SMALL.max_bytes

@@ -228,3 +228,14 @@ def test_importing_the_cache_pulls_no_torch_protobuf_or_grpc() -> None:
     script = "import sys, embedder_cache; print([n for n in ('torch', 'google.protobuf', 'grpc') if n in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
+
+
+def test_a_space_has_one_dim(tmp_path: Path) -> None:
+    hashes, vectors = make_batch(1, dim=30)
+    with VectorCache.open(tmp_path) as cache:
+        cache.put_many(SPACE, *make_batch(1)).result()
+    with VectorCache.open(tmp_path) as cache:
+        with pytest.raises(CacheRequestError, match="dim=30; this space has 24"):
+            cache.put_many(SpaceKey(SPACE.prefix, 30), hashes, vectors)
+        with pytest.raises(CacheRequestError, match="dim=30"):
+            cache.register_space(SpaceKey(SPACE.prefix, 30))

@@ -38,7 +38,7 @@ _CHUNK = 1_024
 
 def _settings(durability: Durability, *, kills: int) -> CacheSettings:
     """Many small generations, so that kills fall into rotations too, and room for everything, so that nothing is evicted."""
-    return CacheSettings(max_bytes=max(64, 2 * kills) << 20, generations=64, durability=durability, max_copy_fraction=0)
+    return CacheSettings(max_bytes=max(64, kills) << 20, generations=64, durability=durability, max_copy_fraction=0)
 
 
 def _check(cache: VectorCache, numbers: list[int]) -> tuple[int, int]:
