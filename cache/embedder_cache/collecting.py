@@ -17,6 +17,10 @@ from embedder_cache.stats import Counters
 # While the oldest generation retires, puts go on: this part of a generation is theirs beside what is copied forward.
 _HEADROOM = 0.25
 _PIECES_PER_STEP = 16
+# Kept for the guide, which grows in steps of twice its size; of records of 800 bytes it takes 2% to 4%.
+_RESERVE = 0.04
+# A whole generation is not given up for less than this above the limit.
+_TOLERANCE = 1.05
 
 
 class Collector:
@@ -50,7 +54,7 @@ class Collector:
     @property
     def generation_bytes(self) -> int:
         """The share of the limit that one generation may fill."""
-        room = self._settings.max_bytes - self._overhead_bytes
+        room = self._settings.max_bytes - max(self._overhead_bytes, int(_RESERVE * self._settings.max_bytes))
         shares = self._settings.generations + self._settings.max_copy_fraction + _HEADROOM
         return max(1, int(room / shares))
 
@@ -63,20 +67,21 @@ class Collector:
         share = self.generation_bytes
         self._bytes_beside_retirement += upcoming_bytes
         if self._bytes_beside_retirement > _HEADROOM / 2 * share:
-            self._finish_retiring()
+            self.finish()
         # An entry's part of the index is seldom larger than its record.
         newest = self._generations.newest
         if newest.file_bytes + 2 * upcoming_bytes > share and newest.end_block > FIRST_BLOCK:
             self.rotate()
 
     def rotate(self) -> None:
-        """Finish a retirement that is under way, then begin a new generation."""
-        self._finish_retiring()
+        """Finish a retirement that is under way, or due, then begin a new generation."""
+        self.finish()
         self._generations.add()
         self._overhead_bytes = self._generations.overhead_bytes()
         self._counters.add(rotations=1)
 
-    def _finish_retiring(self) -> None:
+    def finish(self) -> None:
+        """Finish a retirement that is under way, or due."""
         while self.step():
             pass
         self._bytes_beside_retirement = 0
@@ -121,12 +126,12 @@ class Collector:
         return True
 
     def _is_over_limit(self) -> bool:
-        """Say whether the files have more than the limit; measured at the start and for as long as they do."""
+        """Say whether the files have far more than the limit; measured at the start, and for as long as they do."""
         if self._may_be_over_limit:
             held = self._overhead_bytes + sum(generation.file_bytes for generation in self._generations.live)
             newest = self._generations.newest
             is_empty = len(self._generations.live) == 1 and newest.end_block == FIRST_BLOCK
-            self._may_be_over_limit = held > self._settings.max_bytes and not is_empty
+            self._may_be_over_limit = held > _TOLERANCE * self._settings.max_bytes and not is_empty
         return self._may_be_over_limit
 
     def _not_before(self) -> int:

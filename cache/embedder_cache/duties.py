@@ -60,6 +60,10 @@ class Duties:
         """Begin a new generation, once a retirement that is under way is finished."""
         self._collector.rotate()
 
+    def finish_collecting(self) -> None:
+        """Finish a retirement that is under way, or due."""
+        self._collector.finish()
+
     def _check_readers(self) -> None:
         """Free the slots of dead readers when it is time: they would use up all slots, and keep old pages alive."""
         if time.monotonic() >= self._next_reader_check:

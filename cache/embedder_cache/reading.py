@@ -172,6 +172,7 @@ class _Reader:
         if positions is None:
             self._vectors, self._times = self._layout.vectors(records), times
             self._found = np.ones(len(records), np.bool_)
+            self.pending = 0
             return
         vectors, found, all_times = self._arrays()
         vectors[positions] = self._layout.vectors(records)
@@ -188,7 +189,7 @@ class _Reader:
         return self._vectors, self._found, self._times
 
     def _note_missing(self) -> None:
-        if self._found is None:
+        if self._found is None or not self.pending:
             return
         self._positions = np.flatnonzero(~self._found)
         self.pending = len(self._positions)

@@ -107,7 +107,8 @@ class StoreModel:
         self._copies += 1
         old, new = self.cache.path, self._folder / f"cache-{self._copies}"
         self._settle_generations()
-        shutil.copytree(old, new, ignore=shutil.ignore_patterns("lock.mdb"))
+        # By the writer's thread, so that no file changes while it is copied.
+        self.cache._call(lambda: shutil.copytree(old, new, ignore=shutil.ignore_patterns("lock.mdb")))
         self.close()
         shutil.rmtree(old)
         self.cache = VectorCache.open(new, self._settings)
@@ -141,8 +142,7 @@ class StoreModel:
 
     def _settle_generations(self) -> None:
         """Wait until no generation is retiring, so that nothing is evicted unseen."""
-        while len(self.cache.generations()) > self._settings.generations:
-            self.cache.flush()
+        self.cache._call(self.cache._duties.finish_collecting)
         self._note_evictions()
 
 
