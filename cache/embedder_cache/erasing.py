@@ -66,7 +66,8 @@ class Eraser:
         if not len(keys):
             return 0
         row = self._catalogue.space(keys[0, :PREFIX_BYTES].tobytes())
-        return generation.erase(keys, RecordLayout(row.dim if row else dim or self._find_dim(generation, keys)))
+        layout = RecordLayout(row.dim if row else dim or self._find_dim(generation, keys))
+        return generation.erase(keys, layout, guessed=self._keeper.guess(generation, keys))
 
     def _find_dim(self, generation: Generation, keys: npt.NDArray[np.uint8]) -> int:
         """Find the dim of a space that the catalogue does not know in its records."""
@@ -85,8 +86,12 @@ class Eraser:
         self._generations.clear_quarantine()
         for old in reversed(self._generations.live):
             new = self._generations.create(order=old.row.order, created=old.row.created)
-            for keys, blocks in old.index.scan():
-                self._carry_over(old, new, keys, blocks)
+            try:
+                for keys, blocks in old.index.scan():
+                    self._carry_over(old, new, keys, blocks)
+            except BaseException:
+                new.unlink()
+                raise
             self._generations.replace(old, new)
             for keys, blocks in new.index.scan():
                 self._keeper.note(new, keys, blocks)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from embedder_cache.errors import CacheDamaged
 from embedder_cache.index import Index
+from embedder_cache.key import KEY_BYTES
 from embedder_cache.record import BLOCK_BYTES, RecordLayout
 from embedder_cache.settings import CacheSettings, Durability
 from embedder_cache.slab import FIRST_BLOCK, Slab
@@ -86,6 +87,10 @@ class Generation:
                 f"{_SLAB} of {self.path.name} has {self.slab.file_bytes} bytes and needs {self.end_block * BLOCK_BYTES}"
             )
 
+    def wipe_tail(self) -> None:
+        """Overwrite what a crash left behind the committed end; nothing leads there, so nothing would erase it."""
+        self.slab.wipe_from(self.end_block)
+
     @property
     def sequence(self) -> int:
         """The generation's number."""
@@ -108,6 +113,8 @@ class Generation:
         """
         placed = []
         end = self.end_block
+        keys = np.concatenate([keys for keys, _ in parts])
+        replaced = self.index.find(keys)
         for _, records in parts:
             step = records.shape[1] // BLOCK_BYTES
             self.slab.write(end, records)
@@ -115,19 +122,43 @@ class Generation:
             end += step * len(records)
         if self._sync:
             self.slab.sync()
-        self.index.commit(np.concatenate([keys for keys, _ in parts]), np.concatenate(placed), end_block=end)
+        self.index.commit(keys, np.concatenate(placed), end_block=end)
         self.end_block = end
+        if replaced.any():
+            # Nothing leads there any more, so nothing would erase it.
+            steps = np.concatenate([np.full(len(records), records.shape[1] // BLOCK_BYTES) for _, records in parts])
+            own = self._echoes(replaced, keys)
+            for step in np.unique(steps[own]).tolist():
+                self.slab.erase(replaced[own & (steps == step)], record_blocks=step)
         return placed
 
-    def erase(self, keys: npt.NDArray[np.uint8], layout: RecordLayout) -> int:
-        """Overwrite the records of keys with zeros, on the disk too, and take the keys out; returns how many were here."""
+    def erase(self, keys: npt.NDArray[np.uint8], layout: RecordLayout, *, guessed: npt.NDArray[np.int64]) -> int:
+        """Overwrite the records of keys with zeros, on the disk too, and take the keys out.
+
+        A block whose record does not echo the key, because one of them was damaged, is left alone: it may be another's.
+
+        Args:
+            keys: (n, 48) uint8.
+            layout: their records' layout.
+            guessed: (n,) int64, where the guide believes the records; 0 where it knows none. What it knows must go too.
+        Returns:
+            How many keys were here.
+        """
         blocks = self.index.find(keys)
-        held = blocks > 0
-        if held.any():
-            self.slab.erase(blocks[held], record_blocks=layout.blocks)
+        here = blocks > 0
+        for places in (blocks, guessed):
+            own = self._echoes(places, keys)
+            here |= own
+            self.slab.erase(places[own], record_blocks=layout.blocks)
+        if here.any():
             self.slab.sync()
-            self.index.remove(keys[held])
-        return int(held.sum())
+            self.index.remove(keys[here])
+        return int(here.sum())
+
+    def _echoes(self, blocks: npt.NDArray[np.int64], keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Say at which blocks a record of its key begins."""
+        headers = self.slab.gather(blocks, record_blocks=1)
+        return np.asarray((headers[:, :KEY_BYTES] == keys).all(axis=1) & (blocks > 0), np.bool_)
 
     def sync_folders(self) -> None:
         """Wait until the names of the generation's files are on the disk."""

@@ -47,6 +47,7 @@ class Generations:
             self._remove_strangers()
             if not self.live:
                 self.add()
+            self.newest.wipe_tail()
 
     def close(self) -> None:
         """Close every index; waits for the threads of this process that read."""

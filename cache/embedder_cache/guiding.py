@@ -10,6 +10,7 @@ import numpy.typing as npt
 from embedder_cache.catalogue import Catalogue
 from embedder_cache.generation import Generation
 from embedder_cache.generations import Generations
+from embedder_cache.guide import guide_number
 
 
 class GuideKeeper:
@@ -27,6 +28,14 @@ class GuideKeeper:
         if guide:
             live = [(other.row.order, other.sequence) for other in self._generations.live]
             guide.insert(keys, blocks, sequence=generation.sequence, live=[sequence for _, sequence in sorted(live)])
+
+    def guess(self, generation: Generation, keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Tell where the guide believes the records of keys in a generation: (n,) int64, 0 where it knows none."""
+        guide = self._generations.guide
+        if guide is None:
+            return np.zeros(len(keys), np.int64)
+        numbers, blocks = guide.guess(keys)
+        return np.where(numbers == guide_number(generation.sequence), blocks, 0)
 
     def step(self) -> bool:
         """Do one piece of filling; begins when the table is missing, full, or was never filled to the end.

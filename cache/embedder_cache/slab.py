@@ -14,6 +14,7 @@ from embedder_cache.record import BLOCK_BYTES
 
 FIRST_BLOCK = 1  # block 0 stays zero: it is what a key that was not found points at
 _FILE_MODE = 0o600
+_WIPE_BYTES = 1 << 20
 
 
 class Slab:
@@ -123,6 +124,14 @@ class Slab:
         zeros = bytes(record_blocks * BLOCK_BYTES)
         for block in blocks.tolist():
             os.pwrite(self._file, zeros, block * BLOCK_BYTES)
+
+    def wipe_from(self, first_block: int) -> None:
+        """Overwrite everything from a block on with zeros, where it is not zero already."""
+        zeros = bytes(_WIPE_BYTES)
+        for offset in range(first_block * BLOCK_BYTES, self.file_bytes, _WIPE_BYTES):
+            found = os.pread(self._file, _WIPE_BYTES, offset)
+            if found != zeros[: len(found)]:
+                os.pwrite(self._file, zeros[: len(found)], offset)
 
     def sync(self) -> None:
         """Wait until the records are on the disk."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from embedder_cache import CacheDamaged, CacheSettings, VectorCache
+from embedder_cache.key import pack_keys
 from tests.faults.numbered import SPACE, numbered_hashes, numbered_vectors
 
 SETTINGS = CacheSettings(max_bytes=16 << 20, generations=4, sample_rate=0)
@@ -128,6 +129,19 @@ def test_a_lost_catalogue_is_rebuilt_from_the_folders(folder: Path) -> None:
     with VectorCache.open(folder, SETTINGS) as cache:
         assert check(cache) == 600
         assert cache.stats().entries == 600
+
+
+def test_erasing_by_a_damaged_pointer_leaves_its_neighbour_alone(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, SETTINGS) as cache:
+        put_all(cache)
+        generation = cache.generations()[0]
+        keys = pack_keys(SPACE.prefix, numbered_hashes([1, 2, 3]))
+        blocks = generation.index.find(keys)
+        wrong = np.array([blocks[1], 1 << 40, -5])
+        generation.index.commit(keys[[0, 1, 2]], wrong, end_block=generation.end_block)
+        assert cache.delete_many(SPACE, numbered_hashes([1, 3])) == 2
+        assert check(cache) == 598, "2 is found by the guide, and 1 and 3 are not"
+        assert generation.file_bytes < SETTINGS.max_bytes
 
 
 def test_what_a_crash_left_unregistered_is_removed(folder: Path) -> None:

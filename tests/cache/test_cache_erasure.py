@@ -149,3 +149,28 @@ def test_a_request_without_a_writer_stays_for_the_next_one(tmp_path: Path) -> No
         cache.flush()
         cache.flush()
         assert not cache.get_many(SPACE, numbered_hashes(range(20))).found.any()
+
+
+def test_a_record_that_was_written_anew_leaves_no_old_bytes(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, SETTINGS) as cache:
+        put(cache, range(10))
+        records = next(tmp_path.glob("generation-*/records"))
+        content = bytearray(records.read_bytes())
+        at = content.index(numbered_vectors([5]).tobytes())
+        with records.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([content[at] ^ 1]))
+        put(cache, range(10))
+        cache.delete_many(SPACE, numbered_hashes([5]))
+    assert not holds(tmp_path, numbered_vectors([5]).tobytes()[1:])
+
+
+def test_what_a_crash_left_uncommitted_is_wiped(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, SETTINGS) as cache:
+        put(cache, range(10))
+        generation = cache.generations()[0]
+        generation.slab.write(generation.end_block, np.full((1, 256), 77, np.uint8))
+    assert holds(tmp_path, bytes([77]) * 256)
+    with VectorCache.open(tmp_path, SETTINGS) as cache:
+        assert cache.get_many(SPACE, numbered_hashes(range(10))).found.all()
+        assert not holds(tmp_path, bytes([77]) * 256)
