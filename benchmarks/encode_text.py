@@ -52,8 +52,9 @@ def measure(full: bool, console: Console) -> Result:
     model = text_model_folder()
     texts = list(islice(fresh_texts(), count))
     notes = [
-        f"Medians of {rounds} rounds over the same {count} texts, tokenizing included. x: texts/s over those of {_ST_32}, the median of the rounds' own ratios. "
-        f"GFLOP/s: operations that the texts need without padding. Cosine: to each text alone in float32, by the transformers library.",
+        f"Medians of {rounds} rounds over the same {count} texts, tokenizing included. x: texts/s over those of {_ST_32}, the median "
+        "of the rounds' own ratios. GFLOP/s: operations that the texts need without padding. Cosine: to each text alone in float32, "
+        "by the transformers library.",
         "matmul: bf16 products of the model's linear layers alone, without attention, normalization, activation or tokenizing.",
     ]
     with ExitStack() as stack:

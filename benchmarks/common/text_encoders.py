@@ -54,7 +54,7 @@ def matmul(folder: str) -> Encode:
     config = json.loads((Path(folder) / "config.json").read_text())
     width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     tokenizer = _unpadded(Tokenizer.from_file(f"{folder}/tokenizer.json"))
-    shapes = [(width, 3 * width), (width, width), (width, inner), (inner, width)]
+    shapes = [(width, 3 * width), (width, width), (width, inner), (inner, width)] * layers
     weights = [torch.randn(outputs, inputs).bfloat16().t() for inputs, outputs in shapes]
     rows = {inputs: torch.randn(_BUDGET_TOKENS, inputs).bfloat16() for inputs in (width, inner)}
 
@@ -67,11 +67,11 @@ def matmul(folder: str) -> Encode:
 
     def encode(texts: Sequence[str]) -> tuple[Vectors, float]:
         tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts)))
-        blocks = max(1, round(layers * tokens / _BUDGET_TOKENS))
+        blocks = max(1, round(tokens / _BUDGET_TOKENS))
         start = time.perf_counter()
         list(pool.map(multiply, range(blocks)))
         # As if the last block had been as full as the tokens need.
-        return np.empty((0, 0), np.float32), (time.perf_counter() - start) * layers * tokens / (blocks * _BUDGET_TOKENS)
+        return np.empty((0, 0), np.float32), (time.perf_counter() - start) * tokens / (blocks * _BUDGET_TOKENS)
 
     return encode
 
