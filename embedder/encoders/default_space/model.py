@@ -16,7 +16,8 @@ from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 from torch import nn
 
-from embedder.encoders.default_space.image_head import ImageHead
+from embedder.encoders.default_space.head_file import read_head
+from embedder.encoders.default_space.image_head import HeadShape, ImageHead
 from embedder.errors import EncoderLoadError
 
 DIM = 384
@@ -63,7 +64,7 @@ def read_image_weights() -> dict[str, torch.Tensor]:
     return dict(weights)
 
 
-def build_trunk_and_text() -> tuple[CustomTextCLIP, dict[str, torch.Tensor]]:
+def build_towers() -> tuple[CustomTextCLIP, dict[str, torch.Tensor]]:
     """Build the two frozen towers, in float32 on the CPU, in eval mode.
 
     Returns:
@@ -104,17 +105,30 @@ def build_model(head_file: Path = HEAD_FILE) -> CustomTextCLIP:
     Raises:
         EncoderLoadError: a file is missing or does not fit.
     """
-    model, classifier = build_trunk_and_text()
-    try:
-        trained = {name: value.float() for name, value in safetensors.torch.load_file(head_file).items()}
-    except (OSError, SafetensorError) as error:
-        raise EncoderLoadError(
-            f"{head_file} can't be read ({error}); train it with `python -m embedder.encoders.default_space.train`"
-        ) from error
-    head = ImageHead(IMAGE_FEATURES, DIM, CLASSES)
-    _load_strictly(head, trained | classifier, head_file)
-    model.visual.head = head.eval()
+    model, classifier = build_towers()
+    model.visual.head = read_image_head(head_file, classifier)
     return model.requires_grad_(False)
+
+
+def read_image_head(path: Path, classifier: Mapping[str, torch.Tensor]) -> ImageHead:
+    """Read a trained image head, in eval mode.
+
+    Args:
+        path: a file of `write_head`.
+        classifier: `class_weight` (1000, 1280) and `class_bias` (1000,), as `build_towers` returns them.
+    Raises:
+        EncoderLoadError: the file is missing, broken, or does not fit the towers.
+    """
+    try:
+        trained = read_head(path)
+        shape = HeadShape(IMAGE_FEATURES, trained["basis"].shape[1], len(trained["centres"]), CLASSES, DIM)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise EncoderLoadError(
+            f"{path} can't be read ({error}); train it with `python -m embedder.encoders.default_space.train`"
+        ) from error
+    head = ImageHead(shape)
+    _load_strictly(head, trained | dict(classifier), path)
+    return head.eval()
 
 
 def _load_text(transformer: nn.Module) -> None:
