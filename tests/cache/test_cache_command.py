@@ -192,7 +192,7 @@ def test_advice_is_an_lru_replay_scaled_by_the_rate() -> None:
     random = np.random.default_rng(1)
     accesses = np.zeros(40_000, ACCESS)
     accesses["content"] = random.integers(0, 1000, 40_000)
-    accesses["record_bytes"] = 824  # and 200 for the index
+    accesses["record_bytes"] = 774  # and 250 for the index
     told: list[int] = []
     points = advise(accesses, rate=0.1, sizes=[2_048_000, 5_120_000, 20_480_000], note_progress=told.append)
     assert [round(point.hit_rate, 1) for point in points] == [0.2, 0.5, 1.0]
