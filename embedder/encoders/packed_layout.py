@@ -14,7 +14,7 @@ from embedder.encoders.base import Tokens
 _Rows = npt.NDArray[np.int64]
 
 # A bucket is closed when padding has cost it as many scores as starting another one does (measured, per head and layer).
-_MAX_WASTED_SCORES = 5_000
+_MAX_WASTED_SCORES = 10_000
 # Longer texts are their own bucket: their scores would not fit into the caches, and attention goes another way.
 MAX_BLOCK_LENGTH = 1_024
 # Scores of one bucket, all heads together; bounds the memory of a batch of long texts.
@@ -44,8 +44,8 @@ class PackedLayout:
     """Where everything of a chunk of packed texts lies. One row of zeros stands behind the last token.
 
     Attributes:
-        ids: (tokens,) int64.
-        positions: (tokens,) int64, row of the position table for each token.
+        ids: (tokens + 1,) int64; the last one stands for the row of zeros.
+        positions: (tokens + 1,) int64, row of the position table for each token.
         lengths: (texts,) int64.
         buckets: for attention by blocks.
         scatter: ((tokens + 1) * heads,) int64, rows of the buckets' results, one after the other, in packed order.
@@ -67,10 +67,10 @@ def lay_out(texts: Sequence[Tokens], padding_id: int | None) -> PackedLayout:
             None where positions count from 0.
     """
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    positions = np.concatenate([_positions(ids, padding_id) for ids in texts])
+    last = np.zeros(1, dtype=np.int64)
     return PackedLayout(
-        ids=torch.from_numpy(np.concatenate(texts).astype(np.int64)),
-        positions=torch.from_numpy(positions),
+        ids=torch.from_numpy(np.concatenate([*texts, last], dtype=np.int64)),
+        positions=torch.from_numpy(np.concatenate([*(_positions(ids, padding_id) for ids in texts), last])),
         lengths=torch.from_numpy(lengths),
     )
 
