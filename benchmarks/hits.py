@@ -118,8 +118,7 @@ def _kinds(texts: Sequence[str]) -> list[_Kind]:
 
 def _run(server: Server, method: Method, requests: Sequence[bytes]) -> _Run:
     cpu_s = server.cpu_seconds()
-    load = closed_loop(method, until(_RUN_S, cycle(requests)), in_flight=_IN_FLIGHT)
-    assert load.count() == len(load.calls), "a call failed"
+    load = closed_loop(method, until(_RUN_S, cycle(requests)), in_flight=_IN_FLIGHT).expect_answers()
     cpu_us = 1e6 * (server.cpu_seconds() - cpu_s) / load.count()
     return _Run(load.rate, load.milliseconds(50), load.milliseconds(99), cpu_us)
 
@@ -143,7 +142,7 @@ def _hits_under_misses(service: Server, kind: _Kind, console: Console) -> tuple[
 
 def _paced(method: Method, kind: _Kind) -> Load:
     requests = islice(cycle(kind.requests), round(_PACED_HITS_PER_S * _PACED_S))
-    return open_loop(method, requests, per_second=_PACED_HITS_PER_S, timeout_s=_DEADLINE_S)
+    return open_loop(method, requests, per_second=_PACED_HITS_PER_S, timeout_s=_DEADLINE_S).expect_answers()
 
 
 def _saturate(connection: Connection, address: str, seed: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from pathlib import Path
 from threading import local
 from typing import Any, Literal
@@ -121,6 +121,13 @@ class _HttpMethod:
         return _HttpCall(self.pool.submit(self._post, request, timeout))
 
     def _post(self, request: bytes, timeout_s: float) -> None:
+        try:
+            self._post_once(request, timeout_s)
+        except (RemoteDisconnected, ConnectionError):  # the server closes a connection that was idle for seconds
+            self.connections.kept.close()
+            self._post_once(request, timeout_s)
+
+    def _post_once(self, request: bytes, timeout_s: float) -> None:
         connection = getattr(self.connections, "kept", None)
         if connection is None:
             connection = self.connections.kept = HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)

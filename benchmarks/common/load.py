@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Load:
     def count(self, code: grpc.StatusCode = grpc.StatusCode.OK) -> int:
         """Return how many calls ended with a status."""
         return sum(call.code is code for call in self.calls)
+
+    def expect_answers(self) -> Load:
+        """Return the load itself.
+
+        Raises:
+            RuntimeError: a call ended with another status than OK, so the run's figures say nothing.
+        """
+        failed = Counter(call.code.name for call in self.calls if call.code is not grpc.StatusCode.OK)
+        if failed:
+            raise RuntimeError(f"of {len(self.calls)} calls, these failed: {dict(failed)}")
+        return self
 
     @property
     def sending_s(self) -> float:
