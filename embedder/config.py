@@ -77,7 +77,7 @@ class ServeSettings(BaseSettings):
         description="Token that every call must bring as 'authorization: Bearer ...'. Better given by the environment than by a flag.",
     )
     max_calls: int = Field(
-        64,
+        256,
         ge=4,
         le=1024,
         description="Calls worked on at once; each is a thread. Further ones wait in line, hits among them.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from embedder.engine.contents import Lane
 from embedder.errors import Overloaded
@@ -20,19 +20,21 @@ class Admission:
 
     def __init__(self, *, max_queue_s: Mapping[Lane, float]) -> None:
         self._max_queue_s = dict(max_queue_s)
-        self._queued_s = dict.fromkeys(Lane, 0.0)
+        # Nanoseconds: whole numbers come back to zero when everything admitted was released.
+        self._queued_ns = dict.fromkeys(Lane, 0)
         self._lock = threading.Lock()
 
-    def admit(self, lane: Lane, seconds: float, *, seconds_left: float) -> None:
-        """Count `seconds` of new work in.
+    def admit(self, lane: Lane, item_seconds: Sequence[float], *, seconds_left: float) -> None:
+        """Count new work in, given by the estimated device seconds of each content.
 
         Work is always admitted when nothing is queued before it, however large it is.
 
         Raises:
             Overloaded: the queue is over the lane's limit, or could not be worked off within `seconds_left`.
         """
+        seconds = sum(item_seconds)
         with self._lock:
-            before = sum(queued for other, queued in self._queued_s.items() if other <= lane)
+            before = 1e-9 * sum(queued for other, queued in self._queued_ns.items() if other <= lane)
             allowed = min(self._max_queue_s[lane], seconds_left)
             if before > 0 and before + seconds > allowed:
                 excess_ms = int(1_000 * (before + seconds - allowed))
@@ -41,13 +43,17 @@ class Admission:
                     f"allowed are {allowed * 1_000:.0f} ms in the {lane.name.lower()} lane",
                     retry_after_ms=min(max(excess_ms, _SHORTEST_PUSHBACK_MS), _LONGEST_PUSHBACK_MS),
                 )
-            self._queued_s[lane] += seconds
+            self._queued_ns[lane] += sum(map(_whole_ns, item_seconds))
 
-    def release(self, lane: Lane, seconds: float) -> None:
-        """Count work out that was answered, whatever the answer."""
+    def release(self, lane: Lane, item_seconds: float) -> None:
+        """Count one content out that was answered, whatever the answer; the seconds are those that it was admitted with."""
         with self._lock:
-            self._queued_s[lane] = max(0.0, self._queued_s[lane] - seconds)
+            self._queued_ns[lane] -= _whole_ns(item_seconds)
 
     def queued_s(self, lane: Lane) -> float:
         """Return the estimated device seconds that are admitted and unanswered in a lane."""
-        return self._queued_s[lane]
+        return 1e-9 * self._queued_ns[lane]
+
+
+def _whole_ns(seconds: float) -> int:
+    return round(seconds * 1e9)

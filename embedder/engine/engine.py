@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -217,7 +218,7 @@ class Engine:
         seconds_left = options.deadline - time.monotonic()
         if seconds_left <= 0:
             raise DeadlineExpired("the call's deadline had passed when it arrived")
-        self._admission.admit(options.lane, sum(seconds), seconds_left=seconds_left)
+        self._admission.admit(options.lane, seconds, seconds_left=seconds_left)
         return seconds
 
     def _release(self, flight: Flight) -> None:
@@ -228,8 +229,14 @@ class Engine:
 
     def _complete(self, batch: EncodedBatch) -> None:
         """Answer a batch's calls, then store its vectors; the calls do not wait for the commit unless they asked to."""
-        for flight, seconds in zip(batch.flights, batch.device_seconds, strict=True):
-            self._ledger.record_encodes(flight.owner.options, encodes=1, device_seconds=float(seconds))
+        by_owner: dict[int, list[int]] = defaultdict(list)
+        for row, flight in enumerate(batch.flights):
+            by_owner[id(flight.owner)].append(row)
+        for rows in by_owner.values():
+            options = batch.flights[rows[0]].owner.options
+            self._ledger.record_encodes(
+                options, encodes=len(rows), device_seconds=float(batch.device_seconds[rows].sum())
+            )
         for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
             self._table.compute(flight, delivery)
         hashes = b"".join([flight.item.content_hash for flight in batch.flights])

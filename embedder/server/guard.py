@@ -119,4 +119,4 @@ def _abort_stream(error: EmbedderError) -> _Behavior:
 
 def _log_refusal(method: str, error: Exception, start: float) -> None:
     seconds = round(time.perf_counter() - start, 6)
-    _log.info("call refused", method=method, reason=row_of(error).reason, error=str(error), seconds=seconds)
+    _log.debug("call refused", method=method, reason=row_of(error).reason, error=str(error), seconds=seconds)

@@ -232,3 +232,13 @@ def test_closing_answers_what_is_in_flight(bench: Bench) -> None:
     bench.engine.close()
     with pytest.raises(Unavailable):
         bench.engine.embed(text_items("after"), options())
+
+
+def test_idle_lane_admits_a_call_however_large_after_many_were_answered(bench: Bench) -> None:
+    from embedder_client.content_hash import Modality
+
+    for number in range(40):
+        bench.engine.embed(text_items(*[f"text {number} {'x' * item}" for item in range(7)]), options())
+    wait_until(lambda: bench.engine.queued_s(Lane.INTERACTIVE) == 0)
+    bench.engine.cost_model.learn_batch(Modality.TEXT, seconds=1_000.0, units=1.0, items=1)
+    assert not bench.engine.embed(text_items("a call that is estimated at minutes"), options()).failures
