@@ -13,6 +13,7 @@ import torch
 from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
 from embedder.encoders.library_image import embed_images_exactly
 from embedder.encoders.library_text import embed_texts_exactly
+from embedder.encoders.pixel_resize import resize_pixels
 from embedder.encoders.towers import ImageModel, ImageTower, TextModel, TextTower
 from embedder.errors import EncoderError, OutOfDeviceMemory, UnsupportedModality
 from embedder.media.limits import MediaLimits
@@ -66,7 +67,7 @@ class TowerEncoder:
 
     def prepare_image(self, data: bytes) -> Pixels:
         """Decode and resize one image file to (3, image_size, image_size) uint8; raises InvalidContent."""
-        return self._image_side().model.transform.prepare(data, self._limits)
+        return self._image_side().model.transform.prepare(data, self._limits, resize=resize_pixels)
 
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises EncoderError."""

@@ -7,6 +7,9 @@ clipped); palettes and grey become RGB; transparent pixels are composited on whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
@@ -28,6 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SWAPPING = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}  # width and height
 _WITHOUT_WHITE = {"I", "F"}
 
 
@@ -43,29 +47,57 @@ def decode_image(data: bytes, limits: MediaLimits) -> npt.NDArray[np.uint8]:
         InvalidContent: the file is none of these formats, is broken, or ends early.
         LimitExceeded: the file or the image is too large.
     """
-    return np.asarray(load_image(data, limits))
+    return np.asarray(load_image(data, limits).image)
 
 
-def load_image(data: bytes, limits: MediaLimits) -> Image.Image:
-    """Decode one image file as `decode_image` does, to a Pillow image of mode RGB."""
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """A decoded image, perhaps reduced by its decoder.
+
+    Attributes:
+        image: upright, of mode RGB.
+        width: of the whole image upright, before any reduction.
+        height: likewise.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+
+
+def load_image(
+    data: bytes, limits: MediaLimits, *, needed: Callable[[int, int], tuple[int, int]] | None = None
+) -> LoadedImage:
+    """Decode one image file as `decode_image` does, to a Pillow image.
+
+    Args:
+        data: a whole image file.
+        limits: applied to the header before any pixel is decoded.
+        needed: stored width and height to the least ones that will do; a JPEG is then decoded at a half, a quarter or an
+            eighth of its size where that is enough, which leaves out most of the work.
+    """
     image = open_image(data, limits)
     if image.mode in _WITHOUT_WHITE:
         raise InvalidContent("pixels of 32 bits have no defined white; send the image with 8 or 16 bits a channel")
     name = image.format
     try:
+        whole = image.size
+        reduced = needed is not None and image.draft(None, needed(*whole)) is not None
         image.load()
-        return _to_rgb(_turn_upright(image))
+        method = _upright_method(image)
+        upright = _to_rgb(image if method is None else image.transpose(method))
+        if not reduced:
+            return LoadedImage(upright, *upright.size)
+        return LoadedImage(upright, *(whole[::-1] if method in _SWAPPING else whole))
     except Exception as error:  # on hostile bytes the decoders raise a dozen unrelated types
         raise InvalidContent(f"the {name} image is truncated or corrupt: {error}") from error
 
 
-def _turn_upright(image: ImageFile.ImageFile) -> Image.Image:
+def _upright_method(image: ImageFile.ImageFile) -> Image.Transpose | None:
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        return _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - broken EXIF fails in many ways, and the pixels are whole
-        return image
-    method = _UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from embedder.media.image import PREPROCESSING_VERSION, load_image
+from embedder.media.image import PREPROCESSING_VERSION, LoadedImage, load_image
 from embedder.media.limits import MediaLimits
 
 ResizeMode = Literal["shortest", "longest", "squash"]
@@ -18,11 +19,21 @@ Interpolation = Literal["bicubic", "bilinear"]
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
+# A decoder's own reduction leaves the resize at least this factor, so that its filter still shapes the pixels.
+_MIN_REDUCTION = 3
+# A resize that can't crop may make at most this many times the pixels that are wanted.
+_MAX_UNCROPPED = 3
+
+Resize = Callable[[npt.NDArray[np.uint8], int, int, Interpolation], npt.NDArray[np.uint8]]
+"""(h, w, 3) uint8, height, width and filter to (height, width, 3) uint8; the pixels equal Pillow's but for roundings."""
+
+
 @dataclass(frozen=True, slots=True)
 class PixelTransform:
     """A model's way from an image to its input, up to the normalization (which the encoder does on its device).
 
-    The pixels equal those of open_clip's evaluation transform: Pillow's antialiased resize and a centre crop.
+    The pixels are those of open_clip's evaluation transform, Pillow's antialiased resize and a centre crop, but for roundings; a
+    JPEG of at least six times the model's size is first reduced by its decoder, which moves pixels by a fraction of a level.
 
     Attributes:
         size: height and width of the result in pixels.
@@ -44,38 +55,48 @@ class PixelTransform:
             f"interpolation={self.interpolation},fill={self.fill}"
         )
 
-    def prepare(self, data: bytes, limits: MediaLimits) -> npt.NDArray[np.uint8]:
+    def prepare(self, data: bytes, limits: MediaLimits, *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
         """Decode one image file and bring it to the model's size.
 
         Args:
             data: a whole image file.
             limits: applied to the header before any pixel is decoded.
+            resize: a faster one with the pixels of Pillow's; None takes Pillow's own.
         Returns:
             (3, size, size) uint8.
         Raises:
             InvalidContent: the file can't be decoded.
             LimitExceeded: the file or the image is too large.
         """
-        return self._to_square(load_image(data, limits))
+        return self._to_square(load_image(data, limits, needed=self._needed_size), resize)
 
-    def apply(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def apply(self, image: npt.NDArray[np.uint8], *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
         """Bring (height, width, 3) uint8 RGB, such as a video's frame, to (3, size, size) uint8."""
-        return self._to_square(Image.fromarray(image))
+        height, width = image.shape[:2]
+        return self._to_square(LoadedImage(Image.fromarray(image), width, height), resize)
 
-    def _to_square(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        width, height = self._resized_size(*image.size)
+    def _to_square(self, loaded: LoadedImage, resize: Resize | None) -> npt.NDArray[np.uint8]:
+        image = loaded.image
+        width, height = self._resized_size(loaded.width, loaded.height)
         if self.resize_mode == "longest":
             resized = image.resize((width, height), _FILTERS[self.interpolation])
             square = Image.new("RGB", (self.size, self.size), (self.fill,) * 3)
             # The padding's smaller half stands left and above, as in the reference.
             square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
-        else:
-            # Only the crop's part is resized: cheaper, and a picture of 1 x 16,384 never grows to 224 x 3,670,016.
-            left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
-            x_scale, y_scale = image.width / width, image.height / height
-            box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
-            square = image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box)
-        return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # (3, size, size)
+            return _channels_first(np.asarray(square))
+        left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
+        if resize is not None and width * height <= _MAX_UNCROPPED * self.size**2:
+            whole = resize(np.array(image), height, width, self.interpolation)
+            return _channels_first(whole[top : top + self.size, left : left + self.size])
+        # Only the crop's part is resized: cheaper, and a picture of 1 x 16,384 never grows to 224 x 3,670,016.
+        x_scale, y_scale = image.width / width, image.height / height
+        box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
+        return _channels_first(np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box)))
+
+    def _needed_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the least size that a decoder may reduce an image of this size to."""
+        resized_width, resized_height = self._resized_size(width, height)
+        return _MIN_REDUCTION * resized_width, _MIN_REDUCTION * resized_height
 
     def _resized_size(self, width: int, height: int) -> tuple[int, int]:
         if self.resize_mode == "squash":
@@ -86,3 +107,7 @@ class PixelTransform:
         if width <= height:
             return self.size, int(self.size * height / width)
         return int(self.size * width / height), self.size
+
+
+def _channels_first(square: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(square.transpose(2, 0, 1))  # (3, size, size)

@@ -10,6 +10,7 @@ from open_clip.transform import image_transform
 from PIL import Image
 from torchvision.transforms import Compose
 
+from embedder.media.image import decode_image, load_image
 from embedder.media.limits import MediaLimits
 from embedder.media.preprocess import PixelTransform
 
@@ -50,3 +51,16 @@ def test_identity_names_every_parameter() -> None:
         PixelTransform(64, fill=1).identity,
     }
     assert len(identities) == 5
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(700, 501), (501, 700), (1365, 2048)], ids=str)
+def test_a_large_jpeg_is_reduced_by_its_decoder_without_moving(image_file, photo, size, orientation: int) -> None:
+    large = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
+    exif = large.getexif()
+    exif[0x0112] = orientation
+    data = image_file(large, "JPEG", quality=90, exif=exif)
+    transform = PixelTransform(64)
+    assert load_image(data, LIMITS, needed=transform._needed_size).image.width < max(size) * 2 / 3
+    whole = transform.apply(decode_image(data, LIMITS))
+    assert np.abs(transform.prepare(data, LIMITS).astype(int) - whole).mean() < 0.5
