@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -84,6 +85,12 @@ def test_building_twice_gives_the_same_weights(model: CustomTextCLIP) -> None:
 def test_model_is_frozen_and_in_eval_mode(model: CustomTextCLIP) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
+
+
+def test_image_head_stays_in_float32_when_the_model_leaves_it(model: CustomTextCLIP) -> None:
+    features = torch.rand(8, default_model.IMAGE_FEATURES, generator=torch.Generator().manual_seed(0))
+    halved = copy.deepcopy(model.visual.head).to(torch.bfloat16)
+    assert torch.equal(halved(features), model.visual.head(features))
 
 
 def test_shipped_head_is_small_and_finite() -> None:

