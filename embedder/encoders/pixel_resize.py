@@ -21,7 +21,8 @@ def resize_pixels(
         width: of the result.
         interpolation: the filter.
     Returns:
-        (height, width, 3) uint8, each within one level of Pillow's.
+        (height, width, 3) uint8, within one level of Pillow's; where Pillow resizes the rows before the columns, single pixels of
+        noise differ by more, since each of the two passes rounds.
     """
     channels_last = torch.from_numpy(image).permute(2, 0, 1)[None]
     with torch.inference_mode():

@@ -21,7 +21,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 # A decoder's own reduction leaves the resize at least this factor, so that its filter still shapes the pixels.
 _MIN_REDUCTION = 3
-# A resize that can't crop may make at most this many times the pixels that are wanted.
+# A whole image is resized and then cropped while that makes at most this many times the pixels that are wanted.
 _MAX_UNCROPPED = 3
 
 Resize = Callable[[npt.NDArray[np.uint8], int, int, Interpolation], npt.NDArray[np.uint8]]
@@ -85,10 +85,10 @@ class PixelTransform:
             square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
             return _channels_first(np.asarray(square))
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
-        if resize is not None and width * height <= _MAX_UNCROPPED * self.size**2:
-            whole = resize(np.array(image), height, width, self.interpolation)
+        if width * height <= _MAX_UNCROPPED * self.size**2:
+            whole = (resize or _resize_by_pillow)(np.array(image), height, width, self.interpolation)
             return _channels_first(whole[top : top + self.size, left : left + self.size])
-        # Only the crop's part is resized: cheaper, and a picture of 1 x 16,384 never grows to 224 x 3,670,016.
+        # Only the crop's part is resized, so that a picture of 1 x 16,384 never grows to 224 x 3,670,016.
         x_scale, y_scale = image.width / width, image.height / height
         box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
         return _channels_first(np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box)))
@@ -107,6 +107,12 @@ class PixelTransform:
         if width <= height:
             return self.size, int(self.size * height / width)
         return int(self.size * width / height), self.size
+
+
+def _resize_by_pillow(
+    image: npt.NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
+) -> npt.NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize((width, height), _FILTERS[interpolation]))
 
 
 def _channels_first(square: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
