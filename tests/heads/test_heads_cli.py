@@ -125,6 +125,15 @@ def test_file_of_items_becomes_an_index(tmp_path: Path) -> None:
     [hits] = index.search(StandIn("", None)._vector("law")[None], 2, filters={"kind": "politics"})
     assert hits[0].id == "politics-4"
     assert "words" in _run("index", "list", "--indexes-dir", indexes)
+    seen = tmp_path / "seen.csv"
+    seen.write_text(
+        "user,item,time\n" + "".join(f"u{n},{rows[n % 6]['id']},{n}\nu{n},{rows[-1]['id']},{n}\n" for n in range(30))
+    )
+    said = _run("index", "recommender", "words", seen, "--epochs", "1", "--indexes-dir", indexes)
+    assert "30 users, 60 interactions" in said
+    library = IndexLibrary(indexes)
+    assert library.recommender_of(library.open("words")) is not None
+    _run("index", "rollback", "words", "--indexes-dir", indexes)
     _run("index", "promote", "words@1", "prod", "--indexes-dir", indexes)
     assert "no earlier version" in _run("index", "rollback", "words", "--indexes-dir", indexes, code=1)
     _run("index", "remove", "words", "--indexes-dir", indexes)

@@ -13,6 +13,8 @@ from embedder_heads.index.metadata import Metadata
 from embedder_heads.index.vector_index import VectorIndex
 from embedder_heads.kinds import Floats
 from embedder_heads.names import Ref, parse_ref
+from embedder_heads.recommendation.recommender import Recommender, open_recommender, save_recommender
+from embedder_heads.recommendation.two_tower import TwoTower
 from embedder_heads.runtime import RefreshReport
 from embedder_heads.store import VersionedStore
 
@@ -27,6 +29,7 @@ class IndexLibrary:
     def __init__(self, root: Path) -> None:
         self._store = VersionedStore(root, not_found=IndexNotFound)
         self._open: dict[tuple[str, int], VectorIndex] = {}
+        self._recommenders: dict[tuple[str, int], Recommender] = {}
         self._targets: Mapping[tuple[str, str], int] = MappingProxyType({})
         self._signature: object = None
         self._lock = threading.Lock()
@@ -45,14 +48,20 @@ class IndexLibrary:
         metadata: Sequence[Metadata],
         *,
         space_digest: bytes,
+        tower: TwoTower | None = None,
     ) -> IndexManifest:
-        """Build an index and add it as the next version of its name; arguments as of `VectorIndex.build`."""
+        """Build an index and add it as the next version of its name.
+
+        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender.
+        """
         built: list[IndexManifest] = []
 
         def fill(folder: Path, version: int) -> None:
             manifest = VectorIndex.build(
                 folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version
             )
+            if tower is not None:
+                save_recommender(tower, folder, VectorIndex(folder))
             built.append(manifest)
 
         self._store.publish(name, fill)
@@ -79,6 +88,10 @@ class IndexLibrary:
             index.check_space(space_digest)
         return index
 
+    def recommender_of(self, index: VectorIndex) -> Recommender | None:
+        """Return the trained recommender that was published with an open index; None when there is none."""
+        return self._recommenders.get((index.manifest.name, index.manifest.version))
+
     def refresh(self) -> RefreshReport:
         """Pick up what was published, promoted, rolled back or removed since the last refresh.
 
@@ -99,6 +112,7 @@ class IndexLibrary:
                     if target:
                         targets[name, alias] = target
             self._targets, self._open, self._signature = MappingProxyType(targets), opened, signature
+            self._recommenders = {key: value for key, value in self._recommenders.items() if key in opened}
             return RefreshReport(True, MappingProxyType(refused))
 
     def listing(self) -> list[tuple[IndexManifest, tuple[str, ...]]]:
@@ -148,4 +162,7 @@ class IndexLibrary:
         if (index.manifest.name, index.manifest.version) != (ref.name, version):
             given = f"{index.manifest.name}@{index.manifest.version}"
             raise IndexInvalid(f"{ref.name}@{version} holds an index that calls itself {given}")
+        recommender = open_recommender(self._store.folder(ref.name, version), index)
+        if recommender is not None:
+            self._recommenders[ref.name, version] = recommender
         return index

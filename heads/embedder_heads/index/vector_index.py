@@ -135,6 +135,16 @@ class VectorIndex:
             ref = f"{self.manifest.name}@{self.manifest.version}"
             raise HeadSpaceMismatch(ref, wants=self.manifest.space_digest, has=space_digest.hex())
 
+    def rows_of(self, ids: Iterable[str]) -> list[int]:
+        """Return the row of each id, -1 for one that is not in the index."""
+        return [self._ids.row_of(item_id) for item_id in ids]
+
+    def items(self) -> tuple[Floats, list[str], list[dict[str, Scalar | list[str]]]]:
+        """Read everything back: (n, dim) float32 vectors, ids and metadata."""
+        rows = range(len(self))
+        ids, metadata = [self._ids.id_of(row) for row in rows], [self._metadata.of(row) for row in rows]
+        return np.asarray(self._vectors, np.float32), ids, metadata
+
     def vectors_of(self, ids: Sequence[str]) -> Floats:
         """Read items' vectors.
 
@@ -143,7 +153,7 @@ class VectorIndex:
         Raises:
             QueryInvalid: an id is not in the index.
         """
-        rows = [self._ids.row_of(item_id) for item_id in ids]
+        rows = self.rows_of(ids)
         missing = [item_id for item_id, row in zip(ids, rows, strict=True) if row < 0]
         if missing:
             raise QueryInvalid(f"{len(missing)} ids are not in {self.manifest.name}, such as {missing[0]!r}")
@@ -175,7 +185,7 @@ class VectorIndex:
             raise QueryInvalid(f"queries are {queries.dtype} of shape {queries.shape}; this index takes {wanted}")
         if top_k < 1:
             raise QueryInvalid(f"top_k={top_k}; it is at least 1")
-        allowed = self._allowed(filters or {}, exclude)
+        allowed = self.allowed(filters or {}, exclude)
         parameters = None
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
@@ -183,17 +193,19 @@ class VectorIndex:
         count = min(top_k, len(self))
         scores, rows = self._faiss.search(np.ascontiguousarray(queries), count, params=parameters)
         return [
-            [self._hit(row, score) for row, score in zip(*found, strict=True) if row >= 0]
+            [self.hit(row, score) for row, score in zip(*found, strict=True) if row >= 0]
             for found in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
 
-    def _allowed(self, filters: Mapping[str, Filter], exclude: Iterable[str]) -> npt.NDArray[np.bool_] | None:
-        excluded = [row for row in map(self._ids.row_of, exclude) if row >= 0]
+    def allowed(self, filters: Mapping[str, Filter], exclude: Iterable[str]) -> npt.NDArray[np.bool_] | None:
+        """Return (items,) bool of the rows that pass every filter and are not excluded; None when all of them do."""
+        excluded = [row for row in self.rows_of(exclude) if row >= 0]
         if not filters and not excluded:
             return None
         mask = self._metadata.mask(filters)
         mask[excluded] = False
         return mask
 
-    def _hit(self, row: int, score: float) -> IndexHit:
+    def hit(self, row: int, score: float) -> IndexHit:
+        """Return a row as something found."""
         return IndexHit(self._ids.id_of(row), score, self._metadata.of(row))
