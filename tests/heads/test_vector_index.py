@@ -14,6 +14,7 @@ from embedder_heads import HeadNotFound, HeadSpaceMismatch
 from embedder_heads.errors import ArtifactInUse, IndexInvalid, IndexNotFound, QueryInvalid
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.index.metadata import Filter, Metadata, Range
+from embedder_heads.index.structures import IndexKind, exact_rows, kind_for
 from embedder_heads.index.vector_index import VectorIndex
 
 Floats = npt.NDArray[np.float32]
@@ -196,6 +197,47 @@ def test_open_index_answers_after_its_files_are_removed(tmp_path: Path, vectors:
     library.remove("films")
     [hits] = index.search(vectors[4:5], 1)
     assert hits[0].id == "4"
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_every_kind_finds_what_its_manifest_promises(
+    tmp_path: Path, clusters: Callable[[int], tuple[Floats, list[str]]], kind: IndexKind
+) -> None:
+    vectors, names = clusters(2500)
+    metadata: list[Metadata] = [{"cluster": name, "even": row % 2} for row, name in enumerate(names)]
+    index = _build(tmp_path, vectors, metadata=metadata, kind=kind)
+    assert index.manifest.kind is kind
+    assert index.manifest.recall_at_10 >= 0.99
+    queries = clusters(2600)[0][2500:]
+    truth = np.argsort(-(queries @ vectors.T), axis=1)
+    found = index.search(queries, 10)
+    hits = [int(hit.id.partition("-")[2]) for hits in found for hit in hits]
+    right = np.mean([row in wanted[:10] for row, wanted in zip(hits, np.repeat(truth, 10, axis=0), strict=True)])
+    assert right > 0.96
+    for query, hits_of_query in zip(queries[:5], found, strict=False):
+        rows = [int(hit.id.partition("-")[2]) for hit in hits_of_query]
+        np.testing.assert_allclose([hit.score for hit in hits_of_query], vectors[rows] @ query, atol=2e-3)
+    first = found[0][0].id
+    assert first not in {hit.id for hit in index.search(queries[:1], 10, exclude=[first])[0]}
+    for filters in ({"even": 1}, {"cluster": names[0]}):
+        passing = [row for row in range(2500) if all(metadata[row][key] == value for key, value in filters.items())]
+        [filtered] = index.search(queries[:1], 10, filters=filters)
+        wanted = [f"film-{row}" for row in truth[0] if row in passing][:10]
+        assert len({hit.id for hit in filtered} & set(wanted)) >= 9
+        assert len(filtered) == 10
+
+
+def test_number_of_items_chooses_the_kind() -> None:
+    kinds = [kind_for(items) for items in (1, 50_000, 50_001, 200_001, 2_000_001)]
+    assert kinds == [IndexKind.FLAT, IndexKind.FLAT, IndexKind.HNSW, IndexKind.IVF_FLAT, IndexKind.IVF_PQ]
+
+
+def test_comparing_in_blocks_finds_the_nearest() -> None:
+    generator = np.random.default_rng(0)
+    vectors, queries = generator.standard_normal((70_000, 4)), generator.standard_normal((3, 4)).astype(np.float32)
+    rows = exact_rows(queries, vectors.astype(np.float16), 5)
+    truth = np.argsort(-(queries @ vectors.astype(np.float16).astype(np.float32).T), axis=1)[:, :5]
+    np.testing.assert_array_equal(rows, truth)
 
 
 def test_searching_from_many_threads_gives_the_same_hits(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from embedder_heads.errors import IndexInvalid
+from embedder_heads.index.structures import IndexKind
 from embedder_heads.manifest import read_manifest, write_manifest
 from embedder_heads.names import check_name
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-
-
-class IndexKind(StrEnum):
-    """How an index searches."""
-
-    FLAT = "flat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +25,7 @@ class IndexManifest:
         space_digest: the embedding space of its vectors, 64 hex digits.
         dim: length of a vector.
         items: how many items it holds.
+        breadth: lists probed, or candidates kept while walking the graph; 0 for a flat index.
         recall_at_10: measured share of the true ten nearest that it finds; 1 for a flat index by construction.
         recall_queries: queries behind that measurement; 0 when it is exact by construction.
         created: when, ISO 8601 in UTC.
@@ -42,6 +37,7 @@ class IndexManifest:
     space_digest: str
     dim: int
     items: int
+    breadth: int
     recall_at_10: float
     recall_queries: int
     created: str
@@ -57,6 +53,7 @@ def save_manifest(manifest: IndexManifest, folder: Path) -> None:
         "space_digest": manifest.space_digest,
         "dim": manifest.dim,
         "items": manifest.items,
+        "breadth": manifest.breadth,
         "recall_at_10": manifest.recall_at_10,
         "recall_queries": manifest.recall_queries,
         "created": manifest.created,
@@ -74,6 +71,7 @@ def load_manifest(folder: Path) -> IndexManifest:
         space_digest=fields.text("space_digest"),
         dim=fields.integer("dim"),
         items=fields.integer("items"),
+        breadth=fields.integer("breadth"),
         recall_at_10=fields.number("recall_at_10"),
         recall_queries=fields.integer("recall_queries"),
         created=fields.text("created"),

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from embedder_heads.errors import HeadSpaceMismatch, IndexInvalid, QueryInvalid
 from embedder_heads.index.arrays import load_array
 from embedder_heads.index.ids import IdTable, save_ids
-from embedder_heads.index.manifest import IndexKind, IndexManifest, load_manifest, save_manifest
+from embedder_heads.index.manifest import IndexManifest, load_manifest, save_manifest
 from embedder_heads.index.metadata import Filter, Metadata, MetadataTable, Scalar, save_metadata
+from embedder_heads.index.structures import IndexKind, Structure, candidates_for, exact_rows, kind_for
 from embedder_heads.kinds import Floats
 
-_FAISS = "index.faiss"
 _VECTORS = "vectors.npy"
+_EXACT_ROWS = (
+    20_000  # so few rows are compared one by one, rather than sought in a graph or lists that hold mostly others
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +58,7 @@ class VectorIndex:
         self._ids = IdTable.load(folder, count=items)
         self._metadata = MetadataTable.load(folder, count=items)
         self._vectors = load_array(folder / _VECTORS, dtype=np.float16, shape=(items, dim))
-        try:
-            self._faiss = faiss.read_index(str(folder / _FAISS), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:  # what FAISS raises for every fault of a file
-            raise IndexInvalid(f"{_FAISS} can't be read: {error}") from error
-        if (self._faiss.ntotal, self._faiss.d) != (items, dim):
-            given = f"{self._faiss.ntotal} vectors of dim {self._faiss.d}"
-            raise IndexInvalid(f"{_FAISS} holds {given}; the manifest says {items} of dim {dim}")
+        self._structure = Structure.load(folder, self.manifest.kind, self.manifest.breadth, items=items, dim=dim)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -79,6 +75,7 @@ class VectorIndex:
         space_digest: bytes,
         name: str,
         version: int,
+        kind: IndexKind | None = None,
     ) -> IndexManifest:
         """Write an index into an empty folder.
 
@@ -90,6 +87,7 @@ class VectorIndex:
             space_digest: the vectors' space, 32 bytes.
             name: name that the index gets.
             version: version that it gets.
+            kind: how it searches; by default what the number of items asks for.
         Returns:
             The manifest as written.
         Raises:
@@ -106,18 +104,18 @@ class VectorIndex:
         save_ids(folder, ids)
         save_metadata(folder, metadata)
         np.save(folder / _VECTORS, vectors.astype(np.float16))
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors)
-        faiss.write_index(index, str(folder / _FAISS))
+        kind = kind or kind_for(len(vectors))
+        _, tuning = Structure.build(vectors, kind, folder)
         manifest = IndexManifest(
             name=name,
             version=version,
-            kind=IndexKind.FLAT,
+            kind=kind,
             space_digest=space_digest.hex(),
             dim=vectors.shape[1],
             items=len(ids),
-            recall_at_10=1.0,
-            recall_queries=0,
+            breadth=tuning.breadth,
+            recall_at_10=tuning.recall_at_10,
+            recall_queries=tuning.queries,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         save_manifest(manifest, folder)
@@ -185,25 +183,62 @@ class VectorIndex:
             raise QueryInvalid(f"queries are {queries.dtype} of shape {queries.shape}; this index takes {wanted}")
         if top_k < 1:
             raise QueryInvalid(f"top_k={top_k}; it is at least 1")
-        allowed = self.allowed(filters or {}, exclude)
-        parameters = None
-        if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            parameters = faiss.SearchParameters(sel=selector)
         count = min(top_k, len(self))
-        scores, rows = self._faiss.search(np.ascontiguousarray(queries), count, params=parameters)
+        if filters:
+            allowed = self.allowed(filters, exclude)
+            rows, scores = self._search_allowed(queries, count, np.flatnonzero(allowed), allowed)
+        else:
+            excluded = {row for row in self.rows_of(exclude) if row >= 0}
+            rows, scores = self._search_all(queries, count, excluded)
         return [
-            [self.hit(row, score) for row, score in zip(*found, strict=True) if row >= 0]
-            for found in zip(rows.tolist(), scores.tolist(), strict=True)
+            [self.hit(row, score) for row, score in zip(*found, strict=True)]
+            for found in zip(rows, scores, strict=True)
         ]
 
-    def allowed(self, filters: Mapping[str, Filter], exclude: Iterable[str]) -> npt.NDArray[np.bool_] | None:
-        """Return (items,) bool of the rows that pass every filter and are not excluded; None when all of them do."""
-        excluded = [row for row in self.rows_of(exclude) if row >= 0]
-        if not filters and not excluded:
-            return None
+    def _search_all(self, queries: Floats, count: int, excluded: set[int]) -> tuple[list[list[int]], list[list[float]]]:
+        """Search all items, a few more than wanted, and drop the excluded."""
+        wanted = min(candidates_for(count + len(excluded), self._structure), len(self))
+        scores, rows = self._structure.search(queries, wanted)
+        if self._structure.approximate_scores:
+            scores, rows = self._rank_again(queries, rows)
+        kept_rows, kept_scores = [], []
+        for row_numbers, row_scores in zip(rows.tolist(), scores.tolist(), strict=True):
+            kept = [(r, s) for r, s in zip(row_numbers, row_scores, strict=True) if r >= 0 and r not in excluded][
+                :count
+            ]
+            kept_rows.append([row for row, _ in kept])
+            kept_scores.append([score for _, score in kept])
+        return kept_rows, kept_scores
+
+    def _search_allowed(
+        self, queries: Floats, count: int, rows: npt.NDArray[np.intp], allowed: npt.NDArray[np.bool_]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Search what passed the filters: exactly when that is little, else by the structure."""
+        if self.manifest.kind is not IndexKind.FLAT and len(rows) <= _EXACT_ROWS:
+            vectors = self._vectors[rows]
+            best = exact_rows(queries, vectors, count)  # (n, at most count), places in `rows`
+            scores = np.einsum("nd,nkd->nk", queries, vectors[best].astype(np.float32))
+            return rows[best].tolist(), scores.tolist()
+        scores, found = self._structure.search(queries, candidates_for(count, self._structure), allowed)
+        if self._structure.approximate_scores:
+            scores, found = self._rank_again(queries, found)
+        pairs = [
+            [(r, s) for r, s in zip(*both, strict=True) if r >= 0][:count]
+            for both in zip(found.tolist(), scores.tolist(), strict=True)
+        ]
+        return [[r for r, _ in hits] for hits in pairs], [[s for _, s in hits] for hits in pairs]
+
+    def _rank_again(self, queries: Floats, rows: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Rank candidates by their stored vectors; (n, m) rows of which -1 are none."""
+        scores = np.einsum("nd,nmd->nm", queries, self._vectors[rows].astype(np.float32))
+        scores[rows < 0] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def allowed(self, filters: Mapping[str, Filter], exclude: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Return (items,) bool of the rows that pass every filter and are not excluded."""
         mask = self._metadata.mask(filters)
-        mask[excluded] = False
+        mask[[row for row in self.rows_of(exclude) if row >= 0]] = False
         return mask
 
     def hit(self, row: int, score: float) -> IndexHit:

@@ -64,10 +64,8 @@ class Recommender:
         content, seen, attention = (np.concatenate(column) for column in zip(*parts, strict=True))
         user = self._tower.history_vector(content, seen, attention)
         allowed = self._index.allowed(filters or {}, [*history_ids, *exclude])
-        parameters = None
-        if allowed is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-            parameters = faiss.SearchParameters(sel=selector)
+        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        parameters = faiss.SearchParameters(sel=selector)
         scores, found = self._faiss.search(user[None], min(top_k, len(self._index)), params=parameters)
         return [
             self._index.hit(row, score)
