@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,6 +17,8 @@ from embedder.errors import ConfigurationError
 if TYPE_CHECKING:
     from embedder.server.runtime import Runtime
     from embedder.server.service import Service
+
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 def main() -> None:
@@ -33,9 +34,9 @@ def main() -> None:
 
 
 def _serve(settings: ServeSettings, console: Console) -> None:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked before any thread starts, and waited for: a handler that sets an event can meet the main thread inside that very
+    # event's lock, and then neither goes on.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     # gRPC's and torch's own messages would break the banner and the JSON lines.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -45,7 +46,7 @@ def _serve(settings: ServeSettings, console: Console) -> None:
     runtime = service.start()
     try:
         print_banner(console, service, runtime)
-        stop.wait()
+        signal.sigwait(_STOP_SIGNALS)
     finally:
         service.stop()
 

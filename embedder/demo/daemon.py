@@ -15,8 +15,8 @@ from pathlib import Path
 
 from embedder.errors import ConfigurationError
 
-_START_TIMEOUT_S = 120
-_STOP_TIMEOUT_S = 30
+_START_TIMEOUT_S = 180
+_STOP_TIMEOUT_S = 60
 
 
 @contextmanager
@@ -41,8 +41,11 @@ def running_daemon(data_dir: Path, flags: Sequence[str] = ()) -> Iterator[str]:
         yield address.result(_START_TIMEOUT_S)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(_STOP_TIMEOUT_S)
-        reader.join(_STOP_TIMEOUT_S)
+        try:
+            daemon.wait(_STOP_TIMEOUT_S)
+        finally:
+            daemon.kill()  # does nothing to one that has ended
+            reader.join(_STOP_TIMEOUT_S)
 
 
 def _read_log(daemon: subprocess.Popen[str], log: Path, address: Future[str]) -> None:
