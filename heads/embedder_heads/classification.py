@@ -6,8 +6,6 @@ import numpy as np
 
 from embedder_heads.kinds import Floats, Task
 
-_MAX_LOGIT = 80.0  # exp(80) is finite in float32, and sigmoid(-80) is 0 to every digit that is printed
-
 
 def activate(logits: Floats, task: Task) -> Floats:
     """Turn logits into scores, in place.
@@ -23,9 +21,9 @@ def activate(logits: Floats, task: Task) -> Floats:
         np.exp(logits, out=logits)
         logits /= logits.sum(axis=1, keepdims=True)
     elif task is Task.MULTI_LABEL:
-        np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT, out=logits)
-        np.negative(logits, out=logits)
-        np.exp(logits, out=logits)
+        # The logistic function by its half-angle form: it can't overflow, and takes fewer passes over memory.
+        logits *= 0.5
+        np.tanh(logits, out=logits)
         logits += 1.0
-        np.reciprocal(logits, out=logits)
+        logits *= 0.5
     return logits

@@ -101,10 +101,15 @@ class VectorIndex:
             )
         if not np.isfinite(vectors).all():
             raise QueryInvalid("a vector holds NaN or infinity")
+        kind = kind or kind_for(len(vectors))
+        if (
+            kind is not IndexKind.FLAT
+        ):  # an approximate structure is trained and tuned on parts, which must be fair samples
+            order = np.random.default_rng(0).permutation(len(vectors))
+            vectors, ids, metadata = vectors[order], [ids[row] for row in order], [metadata[row] for row in order]
         save_ids(folder, ids)
         save_metadata(folder, metadata)
         np.save(folder / _VECTORS, vectors.astype(np.float16))
-        kind = kind or kind_for(len(vectors))
         _, tuning = Structure.build(vectors, kind, folder)
         manifest = IndexManifest(
             name=name,
