@@ -124,7 +124,7 @@ def _implicit(
     past: Sequence[Rows], count: int, seed: int, full: bool, judge: Callable[[Floats], Figures]
 ) -> dict[str, Floats]:
     try:
-        import implicit  # type: ignore[import-untyped]
+        import implicit
     except ImportError as error:
         raise SystemExit("the peers are missing: pip install implicit") from error
     from scipy.sparse import csr_matrix
