@@ -113,7 +113,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             items = items_of(request.history, max_items=runtime.settings.max_items_per_call, field="history")
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
-        hits = retrieval.recommend(index, request, outcome, top_k)
+        hits = retrieval.recommend(runtime, index, request, outcome, top_k)
         heads_s = time.perf_counter() - start
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.RecommendResponse(

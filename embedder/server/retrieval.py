@@ -14,7 +14,7 @@ from embedder.server.spaces import ServedSpace
 from embedder_client.v1 import head_service_pb2 as pb
 from embedder_heads.errors import HeadSpaceMismatch
 from embedder_heads.index.vector_index import IndexHit, VectorIndex
-from embedder_heads.recommendation.more_like_this import more_like_this
+from embedder_heads.recommendation.recommender import recommend as recommend_items
 
 _DEFAULT_TOP_K = 10
 _MAX_TOP_K = 1_000
@@ -55,12 +55,18 @@ def search(index: VectorIndex, outcome: EmbedOutcome, top_k: int) -> list[pb.Hit
     return results
 
 
-def recommend(index: VectorIndex, request: pb.RecommendRequest, outcome: EmbedOutcome, top_k: int) -> pb.Hits:
-    """Find items like those of a history; what the history holds does not come back, by id or by content."""
+def recommend(
+    runtime: Runtime, index: VectorIndex, request: pb.RecommendRequest, outcome: EmbedOutcome, top_k: int
+) -> pb.Hits:
+    """Find items for a history; what the history holds does not come back, by id or by content.
+
+    By the recommender that was trained for the index, or by likeness where none was.
+    """
     served = [row for row in range(len(outcome.sources)) if row not in outcome.failures]
     history = outcome.vectors[served].astype(np.float32)  # (n, dim)
-    hits = more_like_this(
+    hits = recommend_items(
         index,
+        runtime.indexes.recommender_of(index),
         top_k + len(history),
         history_ids=list(request.history_ids),
         history_vectors=history,
