@@ -71,7 +71,7 @@ class PackedAttention(Protocol):
 class BlockAttention:
     """Attention as batched matrix products over texts of similar lengths; for CPUs.
 
-    A fused kernel spends most of its time between the many small products of short texts: it takes 3 to 7 times as long
+    A fused kernel spends most of its time between the many small products of short texts: it takes 3 to 5 times as long
     as this does on texts of 10 to 256 tokens (measured on an AMD EPYC with AVX512 BF16, one thread, bf16).
     Scores are exponentiated as they are: a trained encoder's stay far below the 88 where float32 and bf16 overflow, and
     what would overflow is not finite and so never passes for a vector. Padded keys are rows of zeros with no weight.

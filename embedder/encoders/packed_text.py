@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,8 @@ class PackedText:
         """
         self._stack = stack
         self._pooling = module.pooling
-        self._head = module.head if device.type == "cpu" else module.head.to(device)
+        # A copy: the loaded model stays on the CPU, where the reference is computed.
+        self._head = module.head if device.type == "cpu" else copy.deepcopy(module.head).to(device)
         self._dtype = precision.dtype
         self._runner = ChunkRunner(device)
         self.numerics = f"{precision.name}-packed"
