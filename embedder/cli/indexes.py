@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,18 +21,27 @@ app = typer.Typer(no_args_is_help=True, help="Build and list the indexes that Re
 Ref = Annotated[str, typer.Argument(help="An index: films, films@3 or films@prod.")]
 
 
+ItemsFile = Annotated[Path, typer.Argument(help="JSONL, CSV or Parquet file of items.", exists=True)]
+IdColumn = Annotated[str, typer.Option("--id", help="Column of the items' ids.")]
+TextColumn = Annotated[str, typer.Option("--text", help="Column of the texts; '' when there is none.")]
+ImageColumn = Annotated[
+    str, typer.Option("--image", help="Column of the images, as paths or bytes; '' when there is none.")
+]
+MetadataColumns = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", help="Column to keep beside the vector and to filter on; may be given several times."),
+]
+
+
 @app.command()
 def build(
-    file: Annotated[Path, typer.Argument(help="JSONL, CSV or Parquet file of items.", exists=True)],
+    file: ItemsFile,
     *,
     name: Annotated[str, typer.Option(help="Name of the index.")],
-    item_id: Annotated[str, typer.Option("--id", help="Column of the items' ids.")] = "id",
-    text: Annotated[str, typer.Option(help="Column of the texts; '' when there is none.")] = "text",
-    image: Annotated[str, typer.Option(help="Column of the images, as paths or bytes; '' when there is none.")] = "",
-    metadata: Annotated[
-        list[str] | None,
-        typer.Option(help="Column to keep beside the vector and to filter on; may be given several times."),
-    ] = None,
+    item_id: IdColumn = "id",
+    text: TextColumn = "text",
+    image: ImageColumn = "",
+    metadata: MetadataColumns = None,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -45,9 +56,7 @@ def build(
         found = common.embed(
             items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {name}"
         )
-        for row, reason in list(found.failures.items())[:5]:
-            console.print(f"[yellow]item {items.ids[row]} is left out:[/] {reason}", highlight=False)
-        kept = np.array([row for row in range(len(items.ids)) if row not in found.failures])
+        kept = _tell_left_out(items.ids, found.failures)
         manifest = IndexLibrary(common.indexes_folder(indexes_dir)).publish(
             name,
             found.vectors[kept],
@@ -56,6 +65,52 @@ def build(
             space_digest=found.space_digest,
         )
         console.print(f"published {name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
+
+
+@app.command()
+def add(
+    ref: Ref,
+    file: ItemsFile,
+    *,
+    item_id: IdColumn = "id",
+    text: TextColumn = "text",
+    image: ImageColumn = "",
+    metadata: MetadataColumns = None,
+    indexes_dir: common.IndexesDir = None,
+    target: common.Target = common.DEFAULT_TARGET,
+    token: common.Token = "",
+    tls_root: common.TlsRoot = None,
+    space: common.Space = "",
+) -> None:
+    """Add a file of items to an index, in place of those with the same ids, and publish it as the next version."""
+    from embedder_heads.training.items import read_items
+
+    with told_errors():
+        items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        found = common.embed(
+            items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {ref}"
+        )
+        kept = _tell_left_out(items.ids, found.failures)
+        manifest = IndexLibrary(common.indexes_folder(indexes_dir)).add(
+            ref,
+            found.vectors[kept],
+            [items.ids[row] for row in kept],
+            [items.metadata[row] for row in kept],
+            space_digest=found.space_digest,
+        )
+        console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
+
+
+@app.command("remove-items")
+def remove_items(
+    ref: Ref,
+    ids: Annotated[list[str], typer.Argument(help="Ids of the items.")],
+    indexes_dir: common.IndexesDir = None,
+) -> None:
+    """Take items out of an index, and publish it as the next version; the earlier versions keep them until removed."""
+    with told_errors():
+        manifest = IndexLibrary(common.indexes_folder(indexes_dir)).remove_items(ref, ids)
+        console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
 
 
 @app.command()
@@ -133,3 +188,12 @@ def remove(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
     with told_errors():
         IndexLibrary(common.indexes_folder(indexes_dir)).remove(ref)
         console.print(f"{ref} is removed")
+
+
+def _tell_left_out(ids: Sequence[str], failures: Mapping[int, str]) -> npt.NDArray[np.intp]:
+    """Say which items could not be embedded; returns the rows of the others."""
+    for row, reason in list(failures.items())[:5]:
+        console.print(f"[yellow]item {ids[row]} is left out:[/] {reason}", highlight=False)
+    if len(failures) > 5:
+        console.print(f"[yellow]and {len(failures) - 5} more[/]")
+    return np.array([row for row in range(len(ids)) if row not in failures], np.intp)

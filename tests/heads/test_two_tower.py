@@ -98,6 +98,19 @@ def test_items_that_nobody_has_seen_are_ranked_by_their_content(
         assert {world.group[int(name[1:])] for name in best} == {group}
 
 
+def test_item_added_today_is_recommended_today(library: IndexLibrary, world: World) -> None:
+    own = [row for row in range(ITEMS) if world.group[row] == 0]
+    vector = world.catalogue.vectors[own].mean(axis=0, keepdims=True)
+    vector /= np.linalg.norm(vector)
+    added = library.add("shop", vector, ["brand-new"], [{"shelf": "shelf 0"}], space_digest=bytes(32))
+    library.refresh()
+    others = [f"i{row}" for row in range(ITEMS) if world.group[row] == 0]
+    assert "brand-new" in _ask(library, 1, [f"i{row}" for row in own[:4]], exclude=others[4:])
+    assert added.items == ITEMS + 1
+    library.rollback("shop")
+    library.refresh()
+
+
 def test_contents_outside_the_index_and_filters_are_understood(library: IndexLibrary, world: World) -> None:
     own = np.flatnonzero(world.group == 2)
     hits = _ask(library, 5, [], history_vectors=world.catalogue.vectors[own[:3]])

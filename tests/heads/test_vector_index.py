@@ -180,6 +180,27 @@ def test_bad_index_is_refused_and_the_old_one_stays(tmp_path: Path, vectors: Flo
     assert len(IndexLibrary(tmp_path).open("films")) == 5
 
 
+def test_items_come_and_go_by_versions(tmp_path: Path, vectors: Floats) -> None:
+    library = IndexLibrary(tmp_path)
+    _publish(library, vectors[:5])
+    library.refresh()
+    library.add("films", vectors[4:7], ["4", "5", "6"], [{"new": 1}] * 3, space_digest=SPACE)
+    library.refresh()
+    index = library.open("films")
+    assert len(index) == 7
+    assert index.search(vectors[4:5], 1)[0][0].metadata == {"new": 1}
+    library.remove_items("films", ["4", "0"])
+    library.refresh()
+    assert sorted(library.open("films").items()[1]) == ["1", "2", "3", "5", "6"]
+    assert "4" in library.open("films@2")
+    with pytest.raises(QueryInvalid, match="'9'"):
+        library.remove_items("films", ["1", "9"])
+    with pytest.raises(QueryInvalid, match="at least one"):
+        library.remove_items("films", ["1", "2", "3", "5", "6"])
+    with pytest.raises(HeadSpaceMismatch):
+        library.add("films", vectors[:1], ["7"], [{}], space_digest=bytes(32))
+
+
 def test_index_of_another_space_and_unknown_names_are_refused(tmp_path: Path, vectors: Floats) -> None:
     library = IndexLibrary(tmp_path)
     _publish(library, vectors)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from embedder_heads.errors import HeadError, IndexInvalid, IndexNotFound
 from embedder_heads.index.manifest import IndexManifest
 from embedder_heads.index.metadata import Metadata
@@ -66,6 +68,38 @@ class IndexLibrary:
 
         self._store.publish(name, fill)
         return built[0]
+
+    def add(
+        self,
+        ref: str,
+        vectors: Floats,
+        ids: Sequence[str],
+        metadata: Sequence[Metadata],
+        *,
+        space_digest: bytes,
+    ) -> IndexManifest:
+        """Publish a version with more items, without embedding the others again; a known id is replaced.
+
+        A trained recommender goes along, and knows the new items by their content at once. Other arguments are as of
+        `VectorIndex.build`.
+
+        Raises:
+            HeadSpaceMismatch: the vectors are of another space than the index.
+        """
+        index = self.open(ref, space_digest)
+        kept, kept_ids, kept_metadata = _without(index, ids)
+        together: list[Metadata] = [*kept_metadata, *metadata]
+        return self._publish_like(index, np.concatenate([kept, vectors]), [*kept_ids, *ids], together)
+
+    def remove_items(self, ref: str, ids: Sequence[str]) -> IndexManifest:
+        """Publish a version without some items.
+
+        Raises:
+            QueryInvalid: an id is not in the index, or none would be left.
+        """
+        index = self.open(ref)
+        index.vectors_of(ids)
+        return self._publish_like(index, *_without(index, ids))
 
     def open(self, ref: str, space_digest: bytes | None = None) -> VectorIndex:
         """Return the index of a reference, from what the last refresh saw.
@@ -140,6 +174,19 @@ class IndexLibrary:
         parsed = parse_ref(ref)
         self._store.remove(parsed.name, parsed.version)
 
+    def _publish_like(
+        self, index: VectorIndex, vectors: Floats, ids: Sequence[str], metadata: Sequence[Metadata]
+    ) -> IndexManifest:
+        recommender = self.recommender_of(index)
+        return self.publish(
+            index.manifest.name,
+            vectors,
+            ids,
+            metadata,
+            space_digest=bytes.fromhex(index.manifest.space_digest),
+            tower=None if recommender is None else recommender.tower,
+        )
+
     def _first_good(
         self,
         name: str,
@@ -166,3 +213,10 @@ class IndexLibrary:
         if recommender is not None:
             self._recommenders[ref.name, version] = recommender
         return index
+
+
+def _without(index: VectorIndex, ids: Sequence[str]) -> tuple[Floats, list[str], list[Metadata]]:
+    vectors, known, metadata = index.items()
+    gone = set(ids)
+    rows = [row for row, item_id in enumerate(known) if item_id not in gone]
+    return vectors[rows], [known[row] for row in rows], [metadata[row] for row in rows]

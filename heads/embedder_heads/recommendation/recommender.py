@@ -26,8 +26,8 @@ class Recommender:
     def __init__(self, folder: Path, index: VectorIndex) -> None:
         """Open what `save_recommender` wrote into the index's folder; raises IndexInvalid."""
         self._index = index
-        self._tower = TwoTower.load(folder)
-        t, count = self._tower.tensors, len(index)
+        self.tower = TwoTower.load(folder)
+        t, count = self.tower.tensors, len(index)
         try:
             self._faiss = faiss.read_index(str(folder / _FAISS), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:  # what FAISS raises for every fault of a file
@@ -57,12 +57,12 @@ class Recommender:
         parts = [(self._content[rows], self._seen[rows], self._attention[rows])] if rows else []
         if history_vectors is not None and len(history_vectors):
             unnamed = [""] * len(history_vectors)
-            table = self._tower.table(history_vectors, unnamed, [()] * len(unnamed))
+            table = self.tower.table(history_vectors, unnamed, [()] * len(unnamed))
             parts.append((table.content, table.seen, table.attention))
         if not parts:
             raise QueryInvalid("none of the history's ids is in the index, and there are no contents; give one that is")
         content, seen, attention = (np.concatenate(column) for column in zip(*parts, strict=True))
-        user = self._tower.history_vector(content, seen, attention)
+        user = self.tower.history_vector(content, seen, attention)
         allowed = self._index.allowed(filters or {}, [*history_ids, *exclude])
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         parameters = faiss.SearchParameters(sel=selector)
