@@ -150,6 +150,17 @@ class ServeSettings(BaseSettings):
         description="'full' survives a power loss; 'kill-safe' survives kill -9 and may lose the last commits at a power loss, at twice "
         "the write rate.",
     )
+    shared_cache_url: SecretStr | None = Field(
+        None,
+        description="Valkey server that several machines share, such as valkey://cache:6379/0 (valkeys:// for TLS, unix:///path for a "
+        "socket). What this machine does not hold is asked for there before it is computed, and what it computes is kept there too, "
+        "best effort. Erasing then needs the server. Needs embedder[valkey].",
+    )
+    shared_cache_wait_ms: int = Field(
+        20,
+        ge=1,
+        description="Longest wait for the shared cache before a content is computed; hits of this machine's cache never wait for it.",
+    )
     heads_dir: Path | None = Field(None, description="Folder of the heads; default: DATA_DIR/heads.")
     indexes_dir: Path | None = Field(
         None, description="Folder of the nearest-neighbour indexes; default: DATA_DIR/indexes."

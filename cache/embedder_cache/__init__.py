@@ -25,9 +25,10 @@ from embedder_cache.key import SpaceKey, domain_id, space_key
 from embedder_cache.settings import CacheSettings, Durability
 from embedder_cache.stats import CacheStats, GenerationStats
 from embedder_cache.store import VectorCache
-from embedder_cache.tier import CacheTier, Lookup
+from embedder_cache.tier import AskedAt, CacheTier, Lookup
 
 __all__ = [
+    "AskedAt",
     "CacheBackpressure",
     "CacheClosed",
     "CacheDamaged",

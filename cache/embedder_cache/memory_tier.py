@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder_cache.key import SpaceKey, key_list, pack_keys
-from embedder_cache.tier import Lookup, as_half_vectors
+from embedder_cache.tier import AskedAt, Lookup, as_half_vectors
 
 
 class MemoryTier:
@@ -43,7 +43,7 @@ class MemoryTier:
         hashes: bytes,
         vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
         *,
-        asked_at: float | None = None,
+        asked_at: AskedAt | None = None,
     ) -> Future[None]:
         """Store (n, dim) vectors at once; `asked_at` is not needed, for nothing is in flight here."""
         del asked_at

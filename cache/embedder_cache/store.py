@@ -33,7 +33,7 @@ from embedder_cache.reporting import DamageReporter
 from embedder_cache.samples import AccessSampler
 from embedder_cache.settings import CacheSettings
 from embedder_cache.stats import CacheStats, Counters, GenerationStats
-from embedder_cache.tier import Lookup, as_half_vectors
+from embedder_cache.tier import AskedAt, Lookup, as_half_vectors
 from embedder_cache.writer import PutRequest, Writer
 
 _SAMPLES_PART = 64
@@ -174,7 +174,7 @@ class VectorCache:
         hashes: bytes,
         vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
         *,
-        asked_at: float | None = None,
+        asked_at: AskedAt | None = None,
     ) -> Future[None]:
         """Queue a batch to be stored; a content that is held already keeps its first vector.
 
@@ -182,8 +182,8 @@ class VectorCache:
             space: the space of one tenant.
             hashes: n packed content hashes, n * 32 bytes.
             vectors: (n, dim), finite in float16; copied before this returns.
-            asked_at: `Lookup.asked_at` of the lookup that missed; what was erased since then is not stored. Without it
-                only what was queued before an erasure is held back.
+            asked_at: `Lookup.asked_at` of the lookup that missed, one for all or (n,) float64; what was erased since then is not
+                stored. Without it only what was queued before an erasure is held back.
         Returns:
             A future that is done when the batch is committed; it holds CacheWriteFailed when that was not possible.
         Raises:

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from embedder_cache.errors import CacheRequestError
 from embedder_cache.key import SpaceKey
 
+AskedAt = float | npt.NDArray[np.float64]
+"""When a put's vectors began to be made, seconds since 1970: one time for all, or (n,) one for each."""
+
 
 @dataclass(frozen=True)
 class Lookup:
@@ -41,7 +44,7 @@ class CacheTier(Protocol):
         hashes: bytes,
         vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
         *,
-        asked_at: float | None = None,
+        asked_at: AskedAt | None = None,
     ) -> Future[None]:
         """Store (n, dim) vectors; the future is done when the tier keeps its promise about them."""
 

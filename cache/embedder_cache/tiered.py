@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from embedder_cache.errors import CacheBackpressure, CacheReadOnly
 from embedder_cache.key import SpaceKey
-from embedder_cache.tier import CacheTier, Lookup
+from embedder_cache.tier import AskedAt, CacheTier, Lookup
 from embedder_client.content_hash import HASH_BYTES
 
 
@@ -59,7 +59,7 @@ class TieredCache:
         hashes: bytes,
         vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
         *,
-        asked_at: float | None = None,
+        asked_at: AskedAt | None = None,
     ) -> Future[None]:
         """Store (n, dim) vectors in both tiers; the future is the local tier's, and the shared one is best effort."""
         committed = self.local.put_many(space, hashes, vectors, asked_at=asked_at)

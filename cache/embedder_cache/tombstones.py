@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder_cache.key import PREFIX_BYTES, key_list
+from embedder_cache.tier import AskedAt
 
 _LIFETIME_S = 3600.0  # no encoding takes as long
 
@@ -26,13 +27,13 @@ class Tombstones:
         self._prune(now)
         self._erased.update(dict.fromkeys(names, now))
 
-    def spare(self, keys: npt.NDArray[np.uint8], *, asked_at: float) -> npt.NDArray[np.bool_]:
+    def spare(self, keys: npt.NDArray[np.uint8], *, asked_at: AskedAt) -> npt.NDArray[np.bool_]:
         """Say which keys of one prefix were not erased since `asked_at` (seconds since 1970): (n,) bool."""
         if not self._erased or not len(keys):
             return np.ones(len(keys), np.bool_)
-        if self._erased.get(keys[0, :PREFIX_BYTES].tobytes(), -1.0) >= asked_at:
-            return np.zeros(len(keys), np.bool_)
-        return np.array([self._erased.get(key, -1.0) < asked_at for key in key_list(keys)], np.bool_)
+        of_prefix = self._erased.get(keys[0, :PREFIX_BYTES].tobytes(), -1.0)
+        erased_at = np.array([max(of_prefix, self._erased.get(key, -1.0)) for key in key_list(keys)])
+        return np.asarray(erased_at < asked_at, np.bool_)
 
     def _prune(self, now: float) -> None:
         if now >= self._next_pruning:

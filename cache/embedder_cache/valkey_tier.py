@@ -18,7 +18,7 @@ from embedder_cache.breaker import CircuitBreaker
 from embedder_cache.errors import CacheBackpressure, CacheClosed, CacheRequestError, TierUnavailable
 from embedder_cache.key import KEY_BYTES, SpaceKey, key_list, pack_keys
 from embedder_cache.record import RecordLayout
-from embedder_cache.tier import Lookup, as_half_vectors
+from embedder_cache.tier import AskedAt, Lookup, as_half_vectors
 
 if TYPE_CHECKING:
     import redis
@@ -69,7 +69,7 @@ class _Put:
     space: SpaceKey
     names: list[bytes]
     records: npt.NDArray[np.uint8]
-    asked_at: float
+    asked_at: AskedAt
     stored: Future[None]
 
 
@@ -140,7 +140,7 @@ class ValkeyTier:
         hashes: bytes,
         vectors: npt.NDArray[np.float16] | npt.NDArray[np.float32],
         *,
-        asked_at: float | None = None,
+        asked_at: AskedAt | None = None,
     ) -> Future[None]:
         """Queue a batch for the server; a record that it has stays.
 
@@ -180,9 +180,13 @@ class ValkeyTier:
             return
         try:
             erased_at = self._client.get(_ERASED + put.space.prefix)
-            if erased_at is None or float(erased_at) < put.asked_at:
-                for start in range(0, len(put.names), _COMMAND_KEYS):
-                    self._set_new(put.names[start : start + _COMMAND_KEYS], put.records[start : start + _COMMAND_KEYS])
+            alive = np.broadcast_to(erased_at is None or float(erased_at) < np.asarray(put.asked_at), len(put.names))
+            names, records = (
+                [name for name, is_alive in zip(put.names, alive, strict=True) if is_alive],
+                put.records[alive],
+            )
+            for start in range(0, len(names), _COMMAND_KEYS):
+                self._set_new(names[start : start + _COMMAND_KEYS], records[start : start + _COMMAND_KEYS])
         except self._failures as error:
             self._note_failure(error)
             put.stored.set_exception(TierUnavailable(f"the shared tier failed: {error}"))

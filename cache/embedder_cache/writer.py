@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from embedder_cache.errors import CacheBackpressure, CacheClosed, CacheError, CacheWriteFailed
 from embedder_cache.key import SpaceKey
+from embedder_cache.tier import AskedAt
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class PutRequest:
     space: SpaceKey
     keys: npt.NDArray[np.uint8]
     vectors: npt.NDArray[np.float16]
-    asked_at: float
+    asked_at: AskedAt
     committed: Future[None]
 
     @property

@@ -76,6 +76,14 @@ class Encoder(Protocol):
         """Encode pixels to (n, dim) float32 of L2 norm 1, in input order; raises `embedder.errors.EncoderError`."""
         ...
 
+    def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
+        """Encode each text alone in float32, slowly: the reference, and the second try of a non-finite vector; (n, dim) float32."""
+        ...
+
+    def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Encode each image alone in float32, as `encode_texts_exact` does; (n, dim) float32."""
+        ...
+
     def close(self) -> None:
         """Free the device's memory; the encoder is not used afterwards."""
         ...

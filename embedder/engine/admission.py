@@ -10,6 +10,8 @@ from embedder.errors import Overloaded
 
 _LONGEST_PUSHBACK_MS = 10_000
 _SHORTEST_PUSHBACK_MS = 20
+# Of the time to a deadline, what the estimate may fill: work that is admitted and then late is done for nobody.
+_USABLE_SHARE = 0.8
 
 
 class Admission:
@@ -24,18 +26,22 @@ class Admission:
         self._queued_ns = dict.fromkeys(Lane, 0)
         self._lock = threading.Lock()
 
-    def admit(self, lane: Lane, item_seconds: Sequence[float], *, seconds_left: float) -> None:
+    def admit(self, lane: Lane, item_seconds: Sequence[float], *, batch_s: float, seconds_left: float) -> None:
         """Count new work in, given by the estimated device seconds of each content.
 
         Work is always admitted when nothing is queued before it, however large it is.
 
+        Args:
+            batch_s: device seconds that its batch costs beside its contents.
+            seconds_left: until nobody waits for it any more.
+
         Raises:
-            Overloaded: the queue is over the lane's limit, or could not be worked off within `seconds_left`.
+            Overloaded: the queue is over the lane's limit, or could not be worked off in time.
         """
-        seconds = sum(item_seconds)
+        seconds = sum(item_seconds) + batch_s
         with self._lock:
             before = 1e-9 * sum(queued for other, queued in self._queued_ns.items() if other <= lane)
-            allowed = min(self._max_queue_s[lane], seconds_left)
+            allowed = min(self._max_queue_s[lane], _USABLE_SHARE * seconds_left)
             if before > 0 and before + seconds > allowed:
                 excess_ms = int(1_000 * (before + seconds - allowed))
                 raise Overloaded(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from embedder.errors import EmbedderError
-from embedder_client.content_hash import Modality
+from embedder_client.content_hash import HASH_BYTES, Modality
+
+_NO_HASH = bytes(HASH_BYTES)
 
 HalfVectors = npt.NDArray[np.float16]
 
@@ -52,6 +55,72 @@ class ContentItem:
 
 
 @dataclass(frozen=True, slots=True)
+class CallSize:
+    """How much a call asks for, known without looking at its contents.
+
+    Attributes:
+        text_lengths: characters of each text.
+        images: how many images.
+        unknown: how many contents are known by their hash alone.
+    """
+
+    text_lengths: Sequence[int] = ()
+    images: int = 0
+    unknown: int = 0
+
+
+class Contents(Protocol):
+    """A call's contents: all of them named at once, each made into an item only when it is asked for."""
+
+    @property
+    def hashes(self) -> bytes:
+        """Content hashes, packed, 32 bytes each; zeros for what can't be named."""
+        ...
+
+    @property
+    def size(self) -> CallSize:
+        """How much the call asks for."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many contents there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> ContentItem:
+        """Return one content."""
+        ...
+
+
+class ItemContents:
+    """Contents that are items already."""
+
+    def __init__(self, items: Sequence[ContentItem]) -> None:
+        self._items = items
+
+    @property
+    def hashes(self) -> bytes:
+        """Content hashes, packed, 32 bytes each; zeros for what can't be named."""
+        return b"".join([item.content_hash or _NO_HASH for item in self._items])
+
+    @property
+    def size(self) -> CallSize:
+        """How much the call asks for."""
+        texts = [
+            len(item.payload) for item in self._items if item.modality is Modality.TEXT and item.payload is not None
+        ]
+        unknown = sum(item.payload is None for item in self._items)
+        return CallSize(texts, len(self._items) - len(texts) - unknown, unknown)
+
+    def __len__(self) -> int:
+        """Return how many contents there are."""
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> ContentItem:
+        """Return one content."""
+        return self._items[index]
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedOptions:
     """How a call's contents are embedded.
 
@@ -82,6 +151,19 @@ class CallTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchShape:
+    """One batch on the device.
+
+    Attributes:
+        items: contents in it, of any call.
+        units: their tokens, or images.
+    """
+
+    items: int
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedOutcome:
     """The answer to one call.
 
@@ -92,6 +174,7 @@ class EmbedOutcome:
         timings: how the call's time was spent.
         device_seconds: device time of what was computed for this call.
         unshared_seconds: device time had every item been encoded for this call, estimated.
+        batch: the last batch that computed something this call waited for; None without one.
     """
 
     vectors: HalfVectors
@@ -100,6 +183,7 @@ class EmbedOutcome:
     timings: CallTimings = field(default_factory=CallTimings)
     device_seconds: float = 0.0
     unshared_seconds: float = 0.0
+    batch: BatchShape | None = None
 
     def count(self, source: Source) -> int:
         """Return how many items came from `source`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from embedder.engine.contents import ContentItem
+from embedder.engine.contents import CallSize, ContentItem
 from embedder_client.content_hash import Modality
 
 _SPECIAL_TOKENS = 2
@@ -86,31 +86,35 @@ class CostModel:
         with self._lock:
             self._bytes_per_token += _TOKEN_LEARNING_RATE * (text_bytes / tokens - self._bytes_per_token)
 
-    def call_seconds(self, items: Iterable[ContentItem]) -> float:
+    def call_seconds(self, size: CallSize) -> float:
         """Estimate the device seconds of one call's contents, had they been encoded for this call alone.
 
         Each medium costs its units at the learned rate, and the fixed cost of as many batches as it needs. A content that is
         known by its hash alone counts as a mean text.
         """
-        unknown, images, tokens = 0, 0, 0.0
-        max_tokens, tokens_per_byte = self._max_tokens, 1 / self._bytes_per_token
-        for item in items:  # every hit passes here, so nothing is called for a single item
-            payload = item.payload
-            if item.modality is Modality.TEXT:
-                text_tokens = _SPECIAL_TOKENS + len(payload) * tokens_per_byte  # type: ignore[arg-type]
-                tokens += text_tokens if text_tokens < max_tokens else max_tokens
-            elif payload is None:
-                unknown += 1
-            else:
-                images += 1
-        tokens += unknown * self._lines[Modality.TEXT].units_per_item
-        return self._batch_seconds(Modality.TEXT, tokens) + self._batch_seconds(Modality.IMAGE, images)
+        tokens = size.unknown * self._lines[Modality.TEXT].units_per_item
+        longest = (self._max_tokens - _SPECIAL_TOKENS) * self._bytes_per_token
+        # Every hit passes here: nothing is called for a single text.
+        length = sum([length if length < longest else longest for length in size.text_lengths])
+        tokens += _SPECIAL_TOKENS * len(size.text_lengths) + length / self._bytes_per_token
+        return self._batch_seconds(Modality.TEXT, tokens) + self._batch_seconds(Modality.IMAGE, size.images)
 
     def shares(self, items: Sequence[ContentItem]) -> list[float]:
-        """Estimate a call's device seconds item by item; they add up to `call_seconds`."""
-        alone = [self.call_seconds([item]) for item in items]
-        total, seconds = sum(alone), self.call_seconds(items)
-        return [seconds * share / total if total else 0.0 for share in alone]
+        """Estimate each content's device seconds in a full batch, which is what waits for the device under load."""
+        return [self._share(item) for item in items]
+
+    def _share(self, item: ContentItem) -> float:
+        modality = item.modality if item.modality in self._lines else Modality.TEXT
+        line = self._lines[modality]
+        if modality is Modality.TEXT and item.payload is not None:
+            units = min(_SPECIAL_TOKENS + len(item.payload) / self._bytes_per_token, self._max_tokens)
+        else:
+            units = line.units_per_item
+        return (line.rate_s + line.fixed_s / self._max_batch_units[modality]) * units
+
+    def batch_overhead_s(self) -> float:
+        """Estimate the device seconds that a batch costs beside its contents."""
+        return max(line.fixed_s for line in self._lines.values())
 
     def _batch_seconds(self, modality: Modality, units: float) -> float:
         line = self._lines[modality]

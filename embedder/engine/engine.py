@@ -5,20 +5,34 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from embedder.encoders.base import Encoder
 from embedder.engine.admission import Admission
-from embedder.engine.contents import CallTimings, ContentItem, EmbedOptions, EmbedOutcome, Lane, Source
+from embedder.engine.contents import (
+    CallSize,
+    CallTimings,
+    ContentItem,
+    Contents,
+    EmbedOptions,
+    EmbedOutcome,
+    HalfVectors,
+    ItemContents,
+    Lane,
+    Source,
+)
 from embedder.engine.cost_model import CostModel
 from embedder.engine.preparer import Preparer
 from embedder.engine.ready_queue import ReadyQueue
+from embedder.engine.shared_fetch import SharedFetch
 from embedder.engine.single_flight import Flight, FlightTable
 from embedder.engine.ticket import Delivery, Ticket
 from embedder.engine.worker import DeviceWorker, EncodedBatch, deliveries
@@ -29,7 +43,6 @@ from embedder_client.content_hash import HASH_BYTES, Modality
 
 _log = structlog.get_logger(__name__)
 
-_NO_HASH = bytes(HASH_BYTES)
 _CLOSE_TIMEOUT_S = 30.0
 
 
@@ -67,8 +80,22 @@ class Engine:
     """
 
     def __init__(
-        self, encoder: Encoder, *, cache: CacheTier, space: SpaceKey, ledger: EncodeLedger, settings: EngineSettings
+        self,
+        encoder: Encoder,
+        *,
+        cache: CacheTier,
+        space: SpaceKey,
+        ledger: EncodeLedger,
+        settings: EngineSettings,
+        shared: CacheTier | None = None,
     ) -> None:
+        """Start the engine's threads.
+
+        Args:
+            cache: the local tier, which every call asks first.
+            shared: a tier that other machines share; asked for what is to be computed, before it is, and never waited for
+                by a call that the local one answers.
+        """
         self.info = encoder.info
         max_batch_units = {
             Modality.TEXT: float(settings.max_batch_tokens),
@@ -80,6 +107,7 @@ class Engine:
         self._space = space
         self._ledger = ledger
         self._closed = threading.Event()
+        self._commits = 0
         self._admission = Admission(max_queue_s=settings.max_queue_s)
         self._table = FlightTable(on_answered=self._release)
         self._queue = ReadyQueue(max_batch_units=max_batch_units)
@@ -90,6 +118,12 @@ class Engine:
             threads=settings.prepare_threads,
             on_ready=self._queue.push,
             on_failed=self._table.fail,
+        )
+        self._shared = shared
+        self._fetch = (
+            SharedFetch(shared, space, on_found=self._store_fetched, on_missing=self._preparer.submit)
+            if shared
+            else None
         )
         self._worker = DeviceWorker(
             encoder, queue=self._queue, table=self._table, cost_model=self.cost_model, on_batch=self._complete
@@ -110,8 +144,13 @@ class Engine:
         """Estimated device seconds of admitted, unanswered work in a lane."""
         return self._admission.queued_s(lane)
 
+    @property
+    def has_shared_tier(self) -> bool:
+        """Whether a look-up may wait for another machine."""
+        return self._shared is not None
+
     def lookup(self, hashes: bytes) -> tuple[Lookup, EmbedOutcome]:
-        """Read vectors by content hash, without computing any.
+        """Read vectors by content hash from the local tier, then from the shared one, without computing any.
 
         Args:
             hashes: packed, 32 bytes each.
@@ -120,15 +159,34 @@ class Engine:
         """
         start = time.perf_counter()
         lookup = self._cache.get_many(self._space, hashes)
-        held = lookup.vectors[lookup.found]
+        sources = lookup.found.view(np.uint8) * np.uint8(Source.CACHE)
+        if self._shared and not lookup.found.all():
+            lookup = self._lookup_shared(self._shared, lookup, hashes)
+            sources[lookup.found & (sources == 0)] = Source.SHARED_CACHE
+        held = lookup.vectors if lookup.found.all() else lookup.vectors[lookup.found]
         return lookup, EmbedOutcome(
             vectors=held,
-            sources=np.full(len(held), np.uint8(Source.CACHE)),
+            sources=sources[lookup.found],
             timings=CallTimings(lookup_s=time.perf_counter() - start),
-            unshared_seconds=self.cost_model.call_seconds([ContentItem(b"")] * len(held)),
+            unshared_seconds=self.cost_model.call_seconds(CallSize(unknown=len(held))),
         )
 
-    def embed(self, items: Sequence[ContentItem], options: EmbedOptions) -> EmbedOutcome:
+    def _lookup_shared(self, shared: CacheTier, local: Lookup, hashes: bytes) -> Lookup:
+        """Ask the shared tier for what the local one lacks, and keep it here too."""
+        missing = np.flatnonzero(~local.found)
+        wanted = np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES)[missing]  # (n, 32)
+        answer = shared.get_many(self._space, wanted.tobytes())
+        if not answer.found.any():
+            return local
+        vectors, found = local.vectors.copy(), local.found.copy()
+        vectors[missing], found[missing] = answer.vectors, answer.found
+        with suppress(CacheBackpressure):
+            self._cache.put_many(
+                self._space, wanted[answer.found].tobytes(), answer.vectors[answer.found], asked_at=local.asked_at
+            )
+        return Lookup(vectors, found, local.asked_at)
+
+    def embed(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> EmbedOutcome:
         """Return the vectors of a call's contents: from the cache, from what is in flight, or computed now.
 
         Blocks until every item has its answer or the deadline has passed; an item's failure is its own.
@@ -141,7 +199,7 @@ class Engine:
         ticket.wait()
         return self.outcome(ticket, items)
 
-    def start(self, items: Sequence[ContentItem], options: EmbedOptions) -> Ticket:
+    def start(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> Ticket:
         """Look a call's contents up, and start computing what is missing; the ticket says when all is answered.
 
         Raises:
@@ -150,47 +208,63 @@ class Engine:
         """
         if self._closed.is_set():
             raise Unavailable("the engine is shutting down")
+        contents = contents_of(items)
+        commits = self._commits  # before the look-up, so that a commit in between is noticed
         start = time.perf_counter()
-        found = self._cache.get_many(self._space, b"".join([item.content_hash or _NO_HASH for item in items]))
+        found = self._cache.get_many(self._space, contents.hashes)
         ticket = Ticket(found.vectors, found.found, options)
         ticket.timings.lookup_s = time.perf_counter() - start
-        if not ticket.done.done():
-            missing = np.flatnonzero(~found.found).tolist()
-            for index in missing:
-                if (error := items[index].error) is not None:
-                    ticket.fail(index, error)
-            self._compute(ticket, items, [index for index in missing if items[index].error is None])
+        if not ticket.is_done:
+            self._compute(ticket, contents, found, commits)
         return ticket
 
-    def outcome(self, ticket: Ticket, items: Sequence[ContentItem]) -> EmbedOutcome:
+    def outcome(self, ticket: Ticket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
         """Read a ticket whose rows are all answered."""
+        contents = contents_of(items)
+        if ticket.failures:
+            contents = ItemContents([contents[row] for row in range(len(contents)) if row not in ticket.failures])
         return EmbedOutcome(
             vectors=ticket.vectors,
             sources=ticket.sources,
             failures=ticket.failures,
             timings=ticket.timings,
             device_seconds=ticket.device_seconds,
-            unshared_seconds=self.cost_model.call_seconds(
-                items if not ticket.failures else [item for row, item in enumerate(items) if row not in ticket.failures]
-            ),
+            unshared_seconds=self.cost_model.call_seconds(contents.size),
+            batch=ticket.batch,
         )
 
     def close(self) -> None:
         """Let queued work end, answer what can't, and stop the threads; the cache and the encoder stay open."""
         self._closed.set()
+        if self._fetch:
+            self._fetch.close()
         self._preparer.close()
         self._queue.close()
         self._worker.join(_CLOSE_TIMEOUT_S)
         self._table.close(Unavailable("the engine is shutting down"))
 
-    def _compute(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> None:
-        joined = self._table.join(ticket, items, indices, admit=lambda fresh: self._admit(fresh, ticket.options))
-        self._answer_unknown(ticket, items, joined.unknown)
-        opened = self._resolve_committed(joined.opened)
+    def _compute(self, ticket: Ticket, contents: Contents, found: Lookup, commits: int) -> None:
+        missing: dict[int, ContentItem] = {}
+        for index in np.flatnonzero(~found.found).tolist():
+            item = contents[index]
+            if item.error is None:
+                missing[index] = item
+            else:
+                ticket.fail(index, item.error)
+        joined = self._table.join(
+            ticket, missing, list(missing), admit=lambda fresh: self._admit(fresh, ticket.options)
+        )
+        self._answer_unknown(ticket, missing, joined.unknown)
+        for flight in joined.opened:
+            flight.asked_at = found.asked_at
+        opened = joined.opened if commits == self._commits else self._resolve_committed(joined.opened)
         self._queue.push([flight for flight in joined.hastened if flight.is_queued])
-        self._preparer.submit(opened)
+        if self._fetch:
+            self._fetch.submit(opened)
+        else:
+            self._preparer.submit(opened)
 
-    def _answer_unknown(self, ticket: Ticket, items: Sequence[ContentItem], indices: Sequence[int]) -> None:
+    def _answer_unknown(self, ticket: Ticket, items: Mapping[int, ContentItem], indices: Sequence[int]) -> None:
         """Answer rows known by their hash alone: from a commit since this call's look-up, or as not held."""
         if not indices:
             return
@@ -218,7 +292,9 @@ class Engine:
         seconds_left = options.deadline - time.monotonic()
         if seconds_left <= 0:
             raise DeadlineExpired("the call's deadline had passed when it arrived")
-        self._admission.admit(options.lane, seconds, seconds_left=seconds_left)
+        self._admission.admit(
+            options.lane, seconds, batch_s=self.cost_model.batch_overhead_s(), seconds_left=seconds_left
+        )
         return seconds
 
     def _release(self, flight: Flight) -> None:
@@ -239,20 +315,48 @@ class Engine:
             )
         for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
             self._table.compute(flight, delivery)
-        hashes = b"".join([flight.item.content_hash for flight in batch.flights])
+        self._store(batch.flights, batch.vectors)
+        if self._shared:
+            with suppress(CacheBackpressure):  # best effort: another machine computes it for itself
+                self._shared.put_many(
+                    self._space, _hashes(batch.flights), batch.vectors, asked_at=_asked_at(batch.flights)
+                )
+
+    def _store_fetched(self, flights: Sequence[Flight], vectors: HalfVectors) -> None:
+        """Answer calls with what the shared tier held, and keep it here too."""
+        for flight, vector in zip(flights, vectors, strict=True):
+            self._table.compute(flight, Delivery(vector=vector), source=Source.SHARED_CACHE)
+        self._store(flights, vectors)
+
+    def _store(self, flights: Sequence[Flight], vectors: HalfVectors) -> None:
         try:
-            committed = self._cache.put_many(self._space, hashes, batch.vectors)
+            committed = self._cache.put_many(self._space, _hashes(flights), vectors, asked_at=_asked_at(flights))
         except CacheBackpressure as error:
-            self._commit(batch.flights, StoreFailed(f"the vector was computed and not stored: {error}"))
+            self._commit(flights, StoreFailed(f"the vector was computed and not stored: {error}"))
             return
-        committed.add_done_callback(lambda future: self._committed(batch.flights, future))
+        committed.add_done_callback(lambda future: self._committed(flights, future))
 
     def _committed(self, flights: Sequence[Flight], future: Future[None]) -> None:
         error = future.exception()
         if error is not None:
             _log.error("vectors were served and not stored", items=len(flights), error=repr(error))
+        # Before the flights leave the table: who finds none there looks into the cache once more.
+        self._commits += 1
         self._commit(flights, StoreFailed(f"the vector was computed and not stored: {error}") if error else None)
 
     def _commit(self, flights: Sequence[Flight], error: EmbedderError | None) -> None:
         for flight in flights:
             self._table.commit(flight, error)
+
+
+def contents_of(items: Sequence[ContentItem] | Contents) -> Contents:
+    """Return a call's contents, given as they are or as items."""
+    return ItemContents(items) if isinstance(items, list | tuple) else items  # type: ignore[return-value]  # a protocol
+
+
+def _hashes(flights: Sequence[Flight]) -> bytes:
+    return b"".join([flight.item.content_hash for flight in flights])
+
+
+def _asked_at(flights: Sequence[Flight]) -> npt.NDArray[np.float64]:
+    return np.array([flight.asked_at for flight in flights])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,6 +43,10 @@ class Preparer:
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="prepare")
+        self._threads = threads
+        self._texts: deque[Flight] = deque()
+        self._texts_lock = threading.Lock()
+        self._takers = 0
 
     def submit(self, flights: Sequence[Flight]) -> None:
         """Start preparing; each flight is handed to `on_ready` or `on_failed`, once."""
@@ -56,8 +62,27 @@ class Preparer:
                 texts.append(flight)
             else:
                 self._pool.submit(self._prepare_image, flight)
-        for start in range(0, len(texts), _TEXTS_PER_CHUNK):
-            self._pool.submit(self._prepare_texts, texts[start : start + _TEXTS_PER_CHUNK])
+        self._submit_texts(texts)
+
+    def _submit_texts(self, texts: list[Flight]) -> None:
+        """Queue texts of any call together: what waits for a thread is tokenized in one go."""
+        if not texts:
+            return
+        with self._texts_lock:
+            self._texts.extend(texts)
+            takers = min(self._threads, -(-len(self._texts) // _TEXTS_PER_CHUNK)) - self._takers
+            self._takers += max(0, takers)
+        for _ in range(takers):
+            self._pool.submit(self._take_texts)
+
+    def _take_texts(self) -> None:
+        while True:
+            with self._texts_lock:
+                chunk = [self._texts.popleft() for _ in range(min(_TEXTS_PER_CHUNK, len(self._texts)))]
+                if not chunk:
+                    self._takers -= 1
+                    return
+            self._prepare_texts(chunk)
 
     def close(self) -> None:
         """Let running preparations end, and start no other."""

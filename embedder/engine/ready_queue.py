@@ -11,6 +11,9 @@ from embedder.engine.contents import Lane
 from embedder.engine.single_flight import Flight
 from embedder_client.content_hash import Modality
 
+# Bulk work fills a batch that somebody waits for up to this share of its budget only.
+_URGENT_FILL = 0.25
+
 _Heap = list[tuple[float, int, Flight]]
 
 
@@ -18,7 +21,7 @@ class ReadyQueue:
     """Prepared flights that wait for the device.
 
     `take` gives the most urgent flights of one medium, up to a budget of cost units: interactive ones first, earliest deadline
-    first, then bulk ones into the room that is left. It never waits for a batch to fill: an idle device starts at once.
+    first, then bulk ones into some of the room that is left. It never waits for a batch to fill: an idle device starts at once.
     """
 
     def __init__(self, *, max_batch_units: Mapping[Modality, float]) -> None:
@@ -82,11 +85,14 @@ class ReadyQueue:
         batch: list[Flight] = []
         units = 0.0
         for lane in Lane:
+            is_urgent = lane is Lane.BULK and bool(batch)
             heap = self._heaps[lane, modality]
             while heap:
                 flight = heap[0][2]
                 if flight.is_queued:
                     if batch and units + flight.units > budget:
+                        return batch
+                    if is_urgent and units >= _URGENT_FILL * budget:
                         return batch
                     flight.is_queued = False
                     batch.append(flight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedder.encoders.base import Pixels, Tokens
@@ -37,6 +37,7 @@ class Flight:
         delivery: its vector, once computed; it stays here until the cache's commit makes it visible.
         is_queued: whether it waits in the ready queue.
         admitted_s: device seconds that admission counts for it.
+        asked_at: seconds since 1970 of the look-up that missed it; what was erased since is not stored.
     """
 
     item: ContentItem
@@ -51,6 +52,7 @@ class Flight:
     delivery: Delivery | None = None
     is_queued: bool = False
     admitted_s: float = 0.0
+    asked_at: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class FlightTable:
     def join(
         self,
         ticket: Ticket,
-        items: Sequence[ContentItem],
+        items: Mapping[int, ContentItem],
         indices: Sequence[int],
         *,
         admit: Callable[[Sequence[ContentItem]], Sequence[float]],
@@ -96,7 +98,7 @@ class FlightTable:
 
         Args:
             ticket: the call.
-            items: all its contents.
+            items: its missing contents, by row.
             indices: the rows that are missing.
             admit: admits the contents that nobody computes yet, and returns what each counts; if it raises, nothing has changed.
         """
@@ -138,11 +140,18 @@ class FlightTable:
         for waiter in self._close(flight):
             waiter.ticket.deliver(waiter.index, delivery, source)
 
-    def compute(self, flight: Flight, delivery: Delivery) -> None:
-        """Answer the waiters that need no commit; the flight stays until `commit`."""
+    def compute(self, flight: Flight, delivery: Delivery, *, source: Source | None = None) -> None:
+        """Answer the waiters that need no commit; the flight stays until `commit`.
+
+        Args:
+            source: where the vector came from, when it was not computed.
+        """
         self._on_answered(flight)
         with self._lock:
             flight.delivery = delivery
+            if source is not None:
+                for waiter in flight.waiters:
+                    waiter.source = source
             now = [waiter for waiter in flight.waiters if not waiter.ticket.options.durable]
             flight.waiters = [waiter for waiter in flight.waiters if waiter.ticket.options.durable]
         for waiter in now:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from embedder.engine.contents import CallTimings, EmbedOptions, HalfVectors, Source
+from embedder.engine.contents import BatchShape, CallTimings, EmbedOptions, HalfVectors, Source
 from embedder.errors import DeadlineExpired, EmbedderError
 
 
@@ -24,6 +24,7 @@ class Delivery:
         prepare_s: seconds of tokenizing or decoding.
         queue_s: seconds from being ready to its batch's start.
         encode_s: seconds of its batch.
+        batch: the shape of its batch; None when no batch was run for it.
     """
 
     vector: npt.NDArray[np.float16]
@@ -31,27 +32,33 @@ class Delivery:
     prepare_s: float = 0.0
     queue_s: float = 0.0
     encode_s: float = 0.0
+    batch: BatchShape | None = None
 
 
 class Ticket:
     """The rows of one call, filled by any thread until none is missing.
 
-    Each item gets exactly one answer: the first delivery or failure counts, a later one is ignored.
+    Each item gets exactly one answer: the first delivery or failure counts, a later one is ignored. A call that waits holds a
+    thread (`wait`) or holds none (`when_done`).
     """
 
     def __init__(self, vectors: HalfVectors, found: npt.NDArray[np.bool_], options: EmbedOptions) -> None:
         self.options = options
         self.vectors = vectors
-        self.sources = np.where(found, np.uint8(Source.CACHE), np.uint8(0))
+        self.sources = found.view(np.uint8) * np.uint8(Source.CACHE)  # 0: not answered yet
         self.failures: dict[int, EmbedderError] = {}
         self.timings = CallTimings()
         self.device_seconds = 0.0
-        self.done: Future[None] = Future()
+        self.batch: BatchShape | None = None
         self._lock = threading.Lock()
         self._missing = int(found.size - np.count_nonzero(found))
         self._closed = False
-        if self._missing == 0:
-            self.done.set_result(None)
+        self._on_done: list[Callable[[], None]] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every row has its answer."""
+        return self._missing == 0
 
     @property
     def is_open(self) -> bool:
@@ -67,11 +74,14 @@ class Ticket:
             self.sources[index] = source
             if source is Source.COMPUTED:
                 self.device_seconds += delivery.device_seconds
+            if delivery.batch is not None:
+                self.batch = delivery.batch
             timings = self.timings
             timings.prepare_s = max(timings.prepare_s, delivery.prepare_s)
             timings.queue_s = max(timings.queue_s, delivery.queue_s)
             timings.encode_s = max(timings.encode_s, delivery.encode_s)
-            self._count_down()
+            callbacks = self._count_down(1)
+        _run(callbacks)
 
     def fail(self, index: int, error: EmbedderError) -> None:
         """Answer one item with an error; its row stays zero."""
@@ -80,18 +90,24 @@ class Ticket:
                 return
             self.sources[index] = Source.FAILED
             self.failures[index] = error
-            self._count_down()
+            callbacks = self._count_down(1)
+        _run(callbacks)
 
-    def _count_down(self) -> None:
-        self._missing -= 1
-        if self._missing == 0:
-            self.done.set_result(None)
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Run `callback` once every row is answered: now if that is so already, else in the thread that answers the last one."""
+        with self._lock:
+            if self._missing:
+                self._on_done.append(callback)
+                return
+        callback()
 
     def wait(self) -> None:
         """Block until every row is answered or the deadline passes; what is missing then fails as expired."""
-        try:
-            self.done.result(timeout=max(0.0, self.options.deadline - time.monotonic()))
-        except TimeoutError:
+        if self._missing == 0:
+            return
+        done = threading.Event()
+        self.when_done(done.set)
+        if not done.wait(max(0.0, self.options.deadline - time.monotonic())):
             self.abandon()
 
     def abandon(self) -> None:
@@ -106,5 +122,18 @@ class Ticket:
             for index in np.flatnonzero(self.sources == 0):
                 self.sources[index] = Source.FAILED
                 self.failures[int(index)] = DeadlineExpired("the call ended before the vector was computed")
-            self._missing = 0
-            self.done.set_result(None)
+            callbacks = self._count_down(self._missing)
+        _run(callbacks)
+
+    def _count_down(self, answered: int) -> list[Callable[[], None]]:
+        """Count answered rows; returns what is to be run, outside the lock, once none is missing."""
+        self._missing -= answered
+        if self._missing:
+            return []
+        callbacks, self._on_done = self._on_done, []
+        return callbacks
+
+
+def _run(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import structlog
 
 from embedder.encoders.base import Encoder, Vectors
+from embedder.engine.contents import BatchShape
 from embedder.engine.cost_model import CostModel
 from embedder.engine.ready_queue import ReadyQueue
 from embedder.engine.single_flight import Flight, FlightTable
@@ -20,6 +22,8 @@ from embedder.errors import DeadlineExpired, EmbedderError, EncoderError, NonFin
 from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
+
+_DEVICE_NICE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class EncodedBatch:
         device_seconds: (n,) each content's share of the device time, by cost units.
         encode_s: wall seconds of the batch on the device.
         started_at: `time.monotonic()` seconds when it started.
+        shape: its size, failed contents included.
     """
 
     flights: Sequence[Flight]
@@ -39,6 +44,7 @@ class EncodedBatch:
     device_seconds: npt.NDArray[np.float64]
     encode_s: float
     started_at: float
+    shape: BatchShape
 
 
 class DeviceWorker:
@@ -69,6 +75,7 @@ class DeviceWorker:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        _yield_to_callers()
         while batch := self._queue.take():
             wanted = [flight for flight in batch if not self._table.drop_unwanted(flight, _expired)]
             if not wanted:
@@ -105,6 +112,7 @@ class DeviceWorker:
                 device_seconds=encode_s * units / units.sum(),
                 encode_s=encode_s,
                 started_at=started_at,
+                shape=_shape(flights),
             )
         )
 
@@ -130,13 +138,15 @@ class DeviceWorker:
         ]
 
     def _encode_again(self, flight: Flight) -> npt.NDArray[np.float32] | EmbedderError:
-        """Encode alone what came out non-finite among others."""
+        """Encode alone and in float32 what came out non-finite among others."""
         try:
-            row: npt.NDArray[np.float32] = self._forward([flight])[0]
+            row: npt.NDArray[np.float32] = self._forward_exactly(flight)[0]
         except Exception as error:  # noqa: BLE001 - as above
             return EncoderError(f"the forward pass failed: {error}")
         if not np.isfinite(row).all():
-            return NonFiniteVector("the encoder gives NaN or infinity for this content; nothing was stored")
+            return NonFiniteVector(
+                "the encoder gives NaN or infinity for this content, in float32 too; nothing was stored"
+            )
         return row
 
     def _forward(self, flights: Sequence[Flight]) -> Vectors:
@@ -144,6 +154,11 @@ class DeviceWorker:
         if flights[0].item.modality is Modality.TEXT:
             return self._encoder.encode_texts(prepared)  # type: ignore[arg-type]  # the queue gives one medium a batch
         return self._encoder.encode_images(prepared)  # type: ignore[arg-type]
+
+    def _forward_exactly(self, flight: Flight) -> Vectors:
+        if flight.item.modality is Modality.TEXT:
+            return self._encoder.encode_texts_exact([flight.prepared])  # type: ignore[list-item]  # as above
+        return self._encoder.encode_images_exact([flight.prepared])  # type: ignore[list-item]
 
     def _shrink_batches(self, flights: Sequence[Flight]) -> None:
         modality = flights[0].item.modality
@@ -156,6 +171,22 @@ def _expired() -> EmbedderError:
     return DeadlineExpired("the call's deadline passed before the content reached the device")
 
 
+def _shape(flights: Sequence[Flight]) -> BatchShape:
+    units = [flight.units for flight in flights]
+    return BatchShape(items=len(units), units=sum(units))
+
+
+def _yield_to_callers() -> None:
+    """Let the threads that answer calls go first when cores are short: hits and refusals cost microseconds, a batch does not notice.
+
+    On Linux a thread has a nice value of its own, and the threads that the forward pass starts inherit it.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DEVICE_NICE)
+    except OSError as error:
+        _log.debug("the device thread keeps its priority", error=str(error))
+
+
 def deliveries(batch: EncodedBatch) -> list[Delivery]:
     """Return what each content of a batch is answered with, one a flight."""
     return [
@@ -165,6 +196,7 @@ def deliveries(batch: EncodedBatch) -> list[Delivery]:
             prepare_s=flight.prepare_s,
             queue_s=batch.started_at - flight.ready_at,
             encode_s=batch.encode_s,
+            batch=batch.shape,
         )
         for row, flight in enumerate(batch.flights)
     ]

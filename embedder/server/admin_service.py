@@ -66,11 +66,11 @@ class AdminService(pb_grpc.AdminServiceServicer):
     def DeleteContents(
         self, request: pb.DeleteContentsRequest, context: grpc.ServicerContext
     ) -> pb.DeleteContentsResponse:
-        """Erase vectors by content hash, from one space or from all."""
+        """Erase vectors by content hash, from one space or from all, in every tier."""
         runtime = self._gate.get()
         check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
         spaces = [runtime.spaces.resolve(request.space)] if request.space else list(runtime.spaces)
-        deleted = sum(runtime.cache.delete_many(space.engine.space, request.content_hashes) for space in spaces)
+        deleted = sum(runtime.erase(space.engine.space, request.content_hashes) for space in spaces)
         return pb.DeleteContentsResponse(deleted=deleted)
 
     def GetLimits(self, request: pb.GetLimitsRequest, context: grpc.ServicerContext) -> pb.GetLimitsResponse:

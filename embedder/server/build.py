@@ -23,6 +23,7 @@ from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
+from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
 from embedder_heads.index.library import IndexLibrary
 
@@ -39,6 +40,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     cache = _open_cache(settings, stack)
+    shared = _open_shared_cache(settings, stack)
     ledger = Ledger(settings.ledger_path)
     stack.callback(ledger.close)
     encoder = _load_encoder(settings)
@@ -50,6 +52,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         space=space,
         ledger=SpaceAccount(ledger, space=settings.space),
         settings=_engine_settings(settings),
+        shared=shared,
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
@@ -58,6 +61,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         settings=settings,
         spaces=Spaces([ServedSpace(settings.space, engine)]),
         cache=cache,
+        shared_cache=shared,
         heads=heads,
         indexes=indexes,
         ledger=ledger,
@@ -82,6 +86,20 @@ def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:
         raise ConfigurationError(f"the cache in {settings.cache_path} can't be opened: {error}") from error
     stack.callback(cache.close)
     return cache
+
+
+def _open_shared_cache(settings: ServeSettings, stack: ExitStack) -> ValkeyTier | None:
+    if settings.shared_cache_url is None:
+        return None
+    url = settings.shared_cache_url.get_secret_value()
+    try:
+        tier = ValkeyTier(ValkeySettings(url, max_wait_ms=settings.shared_cache_wait_ms))
+    except CacheError as error:
+        raise ConfigurationError(f"shared_cache_url can't be used: {error}") from error
+    except ImportError as error:
+        raise ConfigurationError("shared_cache_url needs the package redis: pip install 'embedder[valkey]'") from error
+    stack.callback(tier.close)
+    return tier
 
 
 def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary]:

@@ -2,37 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-from embedder.engine.contents import ContentItem
+from embedder.engine.contents import CallSize, ContentItem
 from embedder.errors import InvalidContent, InvalidRequest, NotImplementedYet
 from embedder_client.content_hash import HASH_BYTES, Modality, hash_content, hash_text
 from embedder_client.v1 import content_pb2
 
+_NO_HASH = bytes(HASH_BYTES)
 
-def items_of(contents: Sequence[content_pb2.Content], *, max_items: int, field: str = "contents") -> list[ContentItem]:
+
+class WireContents:
+    """A call's contents as they came: named, and made into items only where the cache does not hold them."""
+
+    def __init__(
+        self, contents: Sequence[content_pb2.Content], hashes: list[bytes], others: Mapping[int, ContentItem]
+    ) -> None:
+        """Keep what was named.
+
+        Args:
+            hashes: each content's, zeros for what can't be named.
+            others: everything but texts, by row, as items.
+        """
+        self._contents = contents
+        self._hashes = hashes
+        self._others = others
+
+    @property
+    def hashes(self) -> bytes:
+        """Content hashes, packed, 32 bytes each; zeros for what can't be named."""
+        return b"".join(self._hashes)
+
+    @property
+    def named_hashes(self) -> bytes:
+        """The hashes of what can be named, packed."""
+        if not self._others:
+            return self.hashes
+        unnamed = {row for row, item in self._others.items() if not item.content_hash}
+        return b"".join([name for row, name in enumerate(self._hashes) if row not in unnamed])
+
+    @property
+    def size(self) -> CallSize:
+        """How much the call asks for."""
+        if not self._others:
+            return CallSize([len(content.text) for content in self._contents])
+        others = self._others.values()
+        texts = [len(content.text) for row, content in enumerate(self._contents) if row not in self._others]
+        unknown = sum(item.payload is None for item in others)
+        return CallSize(texts, len(others) - unknown, unknown)
+
+    def __len__(self) -> int:
+        """Return how many contents there are."""
+        return len(self._hashes)
+
+    def __getitem__(self, index: int) -> ContentItem:
+        """Return one content."""
+        return self._others.get(index) or ContentItem(self._hashes[index], Modality.TEXT, self._contents[index].text)
+
+
+class HashContents:
+    """Contents that are known by their hash alone."""
+
+    def __init__(self, packed: bytes) -> None:
+        self.hashes = packed
+
+    @property
+    def named_hashes(self) -> bytes:
+        """All the hashes, packed."""
+        return self.hashes
+
+    @property
+    def size(self) -> CallSize:
+        """How much the call asks for."""
+        return CallSize(unknown=len(self))
+
+    def __len__(self) -> int:
+        """Return how many contents there are."""
+        return len(self.hashes) // HASH_BYTES
+
+    def __getitem__(self, index: int) -> ContentItem:
+        """Return one content."""
+        return ContentItem(self.hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES])
+
+
+NamedContents = WireContents | HashContents
+
+
+def items_of(contents: Sequence[content_pb2.Content], *, max_items: int, field: str = "contents") -> WireContents:
     """Name a call's contents; an item that can't be named carries its error and fails alone.
 
     Raises:
         InvalidRequest: there is no content, or there are more than `max_items`.
     """
     check_count(len(contents), max_items=max_items, field=field)
-    return [_item(content) for content in contents]
+    hashes: list[bytes] = []
+    others: dict[int, ContentItem] = {}
+    for row, content in enumerate(contents):
+        if text := content.text:  # the common case, without asking which kind is set
+            hashes.append(hash_text(text))
+        else:
+            item = others[row] = _item(content)
+            hashes.append(item.content_hash or _NO_HASH)
+    return WireContents(contents, hashes, others)
 
 
-def items_of_hashes(packed: bytes, *, max_items: int, field: str = "content_hashes") -> list[ContentItem]:
+def items_of_hashes(packed: bytes, *, max_items: int, field: str = "content_hashes") -> HashContents:
     """Unpack content hashes into items that only the cache or a computation under way can answer.
 
     Raises:
         InvalidRequest: the bytes are no whole number of hashes, none, or more than `max_items`.
     """
     check_hashes(packed, max_items=max_items, field=field)
-    return [ContentItem(packed[start : start + HASH_BYTES]) for start in range(0, len(packed), HASH_BYTES)]
-
-
-def hashes_of(items: Iterable[ContentItem]) -> bytes:
-    """Pack the hashes of the items that have one, 32 bytes each."""
-    return b"".join([item.content_hash for item in items])
+    return HashContents(packed)
 
 
 def check_hashes(packed: bytes, *, max_items: int, field: str = "content_hashes") -> None:
@@ -53,8 +134,6 @@ def check_count(count: int, *, max_items: int, field: str) -> None:
 
 
 def _item(content: content_pb2.Content) -> ContentItem:
-    if text := content.text:  # the common case, without asking which kind is set
-        return ContentItem(hash_text(text), Modality.TEXT, text)
     kind = content.WhichOneof("kind")
     if kind == "text":
         return ContentItem(hash_text(""), Modality.TEXT, "")

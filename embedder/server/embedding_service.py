@@ -11,11 +11,11 @@ from dataclasses import replace
 import grpc
 import numpy as np
 
-from embedder.engine.contents import ContentItem, EmbedOptions, Lane
+from embedder.engine.contents import EmbedOptions, Lane
 from embedder.engine.ticket import Ticket
 from embedder.errors import EmbedderError, Overloaded
 from embedder.server.call import Call
-from embedder.server.contents import check_hashes, hashes_of, items_of
+from embedder.server.contents import WireContents, check_hashes, items_of
 from embedder.server.replies import (
     check_options,
     cost_message,
@@ -114,7 +114,7 @@ class _Batch:
         self._space: ServedSpace = runtime.spaces.resolve(request.options.space)
         check_options(request.options, self._space)
         self._options: EmbedOptions = call.options(lane=request.lane, task=request.task, durable=request.durable)
-        self._items: list[ContentItem] = items_of(request.contents, max_items=runtime.settings.max_items_per_call)
+        self._items: WireContents = items_of(request.contents, max_items=runtime.settings.max_items_per_call)
         self._ticket: Ticket | None = None
 
     def start(self) -> None:
@@ -137,7 +137,7 @@ class _Batch:
     def abandon_with(self, context: grpc.ServicerContext) -> None:
         """Stop waiting when the caller goes away."""
         assert self._ticket is not None
-        if not self._ticket.done.done():
+        if not self._ticket.is_done:
             context.add_callback(self._ticket.abandon)
 
     def reply(self) -> pb.EmbedResponse:
@@ -146,7 +146,7 @@ class _Batch:
         engine = self._space.engine
         self._ticket.wait()
         outcome = engine.outcome(self._ticket, self._items)
-        self._runtime.account(self._space).record_answers(self._options, outcome, hashes_of(self._items))
+        self._runtime.account(self._space).record_answers(self._options, outcome, self._items.named_hashes)
         return pb.EmbedResponse(
             vectors=vectors_message(outcome.vectors, self._request.options),
             sources=sources_of(outcome),

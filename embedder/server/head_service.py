@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import grpc
 import numpy as np
 
-from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome
+from embedder.engine.contents import EmbedOptions, EmbedOutcome
 from embedder.errors import InvalidRequest, NotImplementedYet
 from embedder.server import retrieval
 from embedder.server.call import Call
-from embedder.server.contents import hashes_of, items_of, items_of_hashes
+from embedder.server.contents import HashContents, NamedContents, items_of, items_of_hashes
 from embedder.server.replies import (
     check_options,
     cost_message,
@@ -65,7 +65,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         runtime.account(space).record_heads(
             options,
             outcome,
-            hashes_of(items),
+            items.named_hashes,
             head_seconds=[(output.name, output.device_seconds) for output in outputs],
             by_head=not request.task,
         )
@@ -108,7 +108,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         if not request.history_ids and not request.history:
             raise InvalidRequest("history_ids and history are empty; give at least one item that the user has seen")
         options = call.options(lane=request.lane, task=request.task or request.index)
-        items: list[ContentItem] = []
+        items: NamedContents = HashContents(b"")
         if request.history:
             items = items_of(request.history, max_items=runtime.settings.max_items_per_call, field="history")
         outcome = embed_abandonable(space, items, options, context)
@@ -149,17 +149,17 @@ class HeadService(pb_grpc.HeadServiceServicer):
 
 
 def embed_abandonable(
-    space: ServedSpace, items: Sequence[ContentItem], options: EmbedOptions, context: grpc.ServicerContext
+    space: ServedSpace, items: NamedContents, options: EmbedOptions, context: grpc.ServicerContext
 ) -> EmbedOutcome:
     """Embed a call's contents, and stop waiting when the caller goes away."""
     ticket = space.engine.start(items, options)
-    if not ticket.done.done():
+    if not ticket.is_done:
         context.add_callback(ticket.abandon)
     ticket.wait()
     return space.engine.outcome(ticket, items)
 
 
-def _items(request: pb.PredictRequest, runtime: Runtime) -> list[ContentItem]:
+def _items(request: pb.PredictRequest, runtime: Runtime) -> NamedContents:
     if request.contents and request.content_hashes:
         raise InvalidRequest("contents and content_hashes are both set; give one of them")
     limit = runtime.settings.max_items_per_call

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome
+from embedder.engine.contents import EmbedOptions, EmbedOutcome
 from embedder.errors import InvalidRequest
-from embedder.server.contents import hashes_of
+from embedder.server.contents import NamedContents
 from embedder.server.runtime import Runtime
 from embedder.server.spaces import ServedSpace
 from embedder_client.v1 import head_service_pb2 as pb
@@ -83,12 +83,12 @@ def count(
     space: ServedSpace,
     options: EmbedOptions,
     outcome: EmbedOutcome,
-    items: Sequence[ContentItem],
+    items: NamedContents,
     search_s: float,
 ) -> None:
     """Count a call's contents, and its search as the head's time."""
     runtime.account(space).record_heads(
-        options, outcome, hashes_of(items), head_seconds=[(options.task, search_s)], by_head=False
+        options, outcome, items.named_hashes, head_seconds=[(options.task, search_s)], by_head=False
     )
 
 

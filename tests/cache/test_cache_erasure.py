@@ -94,6 +94,15 @@ def test_a_vector_in_the_making_does_not_come_back_after_its_erasure(tmp_path: P
         assert cache.get_many(SPACE, hashes).found.all(), "what is asked for anew is stored anew"
 
 
+def test_each_vector_of_a_put_is_held_against_its_own_time_of_asking(tmp_path: Path) -> None:
+    with VectorCache.open(tmp_path, SETTINGS) as cache:
+        before = time.time()
+        cache.delete_many(SPACE, numbered_hashes([1, 2]))
+        asked_at = np.array([before, time.time() + 1, before])
+        cache.put_many(SPACE, numbered_hashes([1, 2, 3]), numbered_vectors([1, 2, 3]), asked_at=asked_at).result()
+        assert cache.get_many(SPACE, numbered_hashes([1, 2, 3])).found.tolist() == [False, True, True]
+
+
 def test_a_put_in_the_queue_is_erased_by_a_later_deletion(tmp_path: Path) -> None:
     with VectorCache.open(tmp_path, SETTINGS) as cache:
         pending = cache.put_many(SPACE, numbered_hashes(range(500)), numbered_vectors(range(500)))

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
 from embedder.engine.contents import ContentItem, EmbedOptions, Lane
 from embedder.engine.engine import Engine, EngineSettings
-from embedder_cache import CacheSettings, VectorCache, space_key
+from embedder_cache import CacheSettings, CacheTier, VectorCache, space_key
 from embedder_client.content_hash import Modality, hash_content, hash_text
 
 DIM = 8
@@ -39,6 +40,7 @@ class CountingEncoder:
     )
     batches: list[int] = field(default_factory=list)
     may_run: threading.Event = field(default_factory=threading.Event)
+    is_running: threading.Event = field(default_factory=threading.Event)
     on_encode: Callable[[Sequence[Tokens]], None] | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class CountingEncoder:
         return np.full((3, 4, 4), data[0], np.uint8)
 
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
+        self.is_running.set()
         self.may_run.wait(10)
         if self.on_encode:
             self.on_encode(tokens)
@@ -63,6 +66,12 @@ class CountingEncoder:
 
     def encode_images(self, pixels: Sequence[Pixels]) -> Vectors:
         return self.encode_texts([row.reshape(-1)[:1].astype(np.int32) for row in pixels])
+
+    def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
+        return self.encode_texts(tokens)
+
+    def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
+        return self.encode_images(pixels)
 
     def close(self) -> None:
         pass
@@ -94,16 +103,24 @@ class Bench:
     ledger: RecordingLedger
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+@contextmanager
+def running_bench(path: Path, *, shared: CacheTier | None = None) -> Iterator[Bench]:
+    """Run an engine on an empty cache."""
     encoder = CountingEncoder()
     ledger = RecordingLedger()
-    with VectorCache.open(tmp_path / "cache", CacheSettings(max_bytes=64 << 20)) as cache:
+    with VectorCache.open(path, CacheSettings(max_bytes=64 << 20)) as cache:
         space = space_key(bytes(32), encoder.info.space_digest, DIM)
-        engine = Engine(encoder, cache=cache, space=space, ledger=ledger, settings=EngineSettings(max_batch_tokens=256))
+        settings = EngineSettings(max_batch_tokens=256)
+        engine = Engine(encoder, cache=cache, space=space, ledger=ledger, settings=settings, shared=shared)
         yield Bench(engine, encoder, cache, ledger)
         encoder.may_run.set()
         engine.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with running_bench(tmp_path / "cache") as bench:
+        yield bench
 
 
 def text_items(*texts: str) -> list[ContentItem]:

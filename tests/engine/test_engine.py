@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from embedder.errors import (
     Overloaded,
     Unavailable,
 )
+from embedder_cache import Lookup, SpaceKey
+from embedder_cache.memory_tier import MemoryTier
 from embedder_client.content_hash import hash_text
 
-from .conftest import Bench, image_item, options, text_items, vector_of, wait_until
+from .conftest import DIM, Bench, image_item, options, running_bench, text_items, vector_of, wait_until
 
 
 def test_computed_vectors_are_right_and_in_the_order_of_asking(bench: Bench) -> None:
@@ -137,11 +140,82 @@ def test_non_finite_vector_is_an_error_and_is_never_stored(bench: Bench) -> None
                 vectors[row, 3] = np.nan
         return vectors
 
-    bench.encoder.encode_texts = with_nan  # type: ignore[method-assign]
+    bench.encoder.encode_texts = bench.encoder.encode_texts_exact = with_nan  # type: ignore[method-assign]
     outcome = bench.engine.embed(text_items("good", "nan"), options(durable=True))
     assert isinstance(outcome.failures[1], NonFiniteVector)
     assert outcome.sources[0] == Source.COMPUTED
     assert not bench.cache.get_many(bench.engine.space, hash_text("nan")).found.any()
+
+
+def test_non_finite_vector_is_made_once_more_in_float32(bench: Bench) -> None:
+    exact = bench.encoder.encode_texts
+    bench.encoder.encode_texts = lambda tokens: np.full((len(tokens), DIM), np.nan, np.float32)  # type: ignore[method-assign]
+    bench.encoder.encode_texts_exact = exact  # type: ignore[method-assign]
+    outcome = bench.engine.embed(text_items("overflows in 16 bits"), options(durable=True))
+    assert not outcome.failures
+    assert np.allclose(outcome.vectors[0], vector_of(b"overflows in 16 bits"), atol=1e-3)
+    assert bench.cache.get_many(bench.engine.space, hash_text("overflows in 16 bits")).found.all()
+
+
+def test_vector_erased_while_it_is_computed_is_served_and_not_stored(bench: Bench) -> None:
+    bench.encoder.may_run.clear()
+    ticket = bench.engine.start(text_items("erased", "kept"), options(durable=True))
+    assert bench.cache.delete_many(bench.engine.space, hash_text("erased")) == 0
+    bench.encoder.may_run.set()
+    ticket.wait()
+    assert not ticket.failures
+    assert bench.cache.get_many(bench.engine.space, hash_text("erased") + hash_text("kept")).found.tolist() == [
+        False,
+        True,
+    ]
+
+
+def test_call_without_a_thread_is_told_when_it_is_done(bench: Bench) -> None:
+    bench.encoder.may_run.clear()
+    ticket = bench.engine.start(text_items("waits"), options())
+    done = threading.Event()
+    ticket.when_done(done.set)
+    assert not done.is_set()
+    bench.encoder.may_run.set()
+    assert done.wait(10)
+    again = threading.Event()
+    ticket.when_done(again.set)
+    assert again.is_set()
+
+
+def test_shared_tier_is_asked_before_anything_is_computed_and_filled_after(tmp_path: Path) -> None:
+    shared = MemoryTier()
+    with running_bench(tmp_path / "first", shared=shared) as first:
+        computed = first.engine.embed(text_items("a", "b"), options(durable=True))
+    with running_bench(tmp_path / "second", shared=shared) as second:
+        outcome = second.engine.embed(text_items("b", "c", "a"), options(durable=True))
+        assert outcome.sources.tolist() == [Source.SHARED_CACHE, Source.COMPUTED, Source.SHARED_CACHE]
+        assert np.array_equal(outcome.vectors[[2, 0]], computed.vectors)
+        assert second.encoder.encodes == second.ledger.encodes == 1
+        again = second.engine.embed(text_items("a", "b", "c"), options())
+        assert again.count(Source.CACHE) == 3, "what the shared tier held is kept here too"
+
+
+def test_lookup_by_hash_reads_the_shared_tier_too(tmp_path: Path) -> None:
+    shared = MemoryTier()
+    with running_bench(tmp_path / "first", shared=shared) as first:
+        computed = first.engine.embed(text_items("a"), options(durable=True))
+    with running_bench(tmp_path / "second", shared=shared) as second:
+        second.engine.embed(text_items("b"), options(durable=True))
+        lookup, held = second.engine.lookup(hash_text("a") + hash_text("nowhere") + hash_text("b"))
+        assert lookup.found.tolist() == [True, False, True]
+        assert held.sources.tolist() == [Source.SHARED_CACHE, Source.CACHE]
+        assert np.array_equal(lookup.vectors[0], computed.vectors[0])
+
+
+def test_shared_tier_that_raises_costs_an_encode(tmp_path: Path) -> None:
+    class Broken(MemoryTier):
+        def get_many(self, space: SpaceKey, hashes: bytes) -> Lookup:
+            raise RuntimeError("not today")
+
+    with running_bench(tmp_path / "cache", shared=Broken()) as bench:
+        outcome = bench.engine.embed(text_items("a"), options())
+        assert outcome.sources.tolist() == [Source.COMPUTED]
 
 
 def test_out_of_memory_halves_the_batch_and_is_remembered(bench: Bench) -> None:
@@ -165,7 +239,7 @@ def test_expired_work_never_reaches_the_device(bench: Bench) -> None:
     bench.encoder.may_run.clear()
     with ThreadPoolExecutor(2) as pool:
         blocking = pool.submit(bench.engine.embed, text_items("blocks the device"), options())
-        wait_until(lambda: bench.engine.in_flight == 1)
+        assert bench.encoder.is_running.wait(10)
         late = bench.engine.embed(text_items("too late"), options(seconds=0.05))
         assert isinstance(late.failures[0], DeadlineExpired)
         bench.encoder.may_run.set()
@@ -200,8 +274,7 @@ def test_interactive_work_overtakes_bulk_work(bench: Bench) -> None:
     bench.encoder.on_encode = lambda tokens: order.extend(row.astype(np.uint8).tobytes() for row in tokens)
     bench.encoder.may_run.clear()
     first = bench.engine.start(text_items("first"), options())
-    wait_until(lambda: bench.engine.in_flight == 1)
-    time.sleep(0.02)  # the device has taken it
+    assert bench.encoder.is_running.wait(10)
     bulk = bench.engine.start(text_items(*[f"bulk {n} {'x' * 50}" for n in range(10)]), options(lane=Lane.BULK))
     wait_until(lambda: bench.engine.in_flight == 11)
     urgent = bench.engine.start(text_items("urgent"), options())
