@@ -76,6 +76,11 @@ class ServeSettings(BaseSettings):
         None,
         description="Token that every call must bring as 'authorization: Bearer ...'. Better given by the environment than by a flag.",
     )
+    server: Literal["auto", "native", "grpcio"] = Field(
+        "auto",
+        description="What speaks HTTP/2: 'native' (pygrpc-native, outside the interpreter: a hit costs about a third) or 'grpcio' (TLS, "
+        "Unix sockets). 'auto': native where it is installed and can do what is asked.",
+    )
     max_calls: int = Field(
         256,
         ge=4,
@@ -114,9 +119,9 @@ class ServeSettings(BaseSettings):
 
     # The engine
     max_batch_tokens: int = Field(
-        4_096,
+        1_536,
         ge=16,
-        description="Tokens in one batch of texts; larger fills the device better and lets urgent work wait longer.",
+        description="Tokens in one batch of texts; larger fills a GPU better and lets urgent work wait longer.",
     )
     max_batch_images: int = Field(16, ge=1, description="Images in one batch; likewise.")
     max_queue_ms: int = Field(

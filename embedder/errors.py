@@ -45,6 +45,10 @@ class InvalidRequest(EmbedderError):
     """An argument of the call is out of range or contradicts another."""
 
 
+class MessageTooLarge(EmbedderError):
+    """The request is over the limit of one message; it is to be split, or streamed."""
+
+
 class UnknownSpace(EmbedderError):
     """No space or alias has this name."""
 

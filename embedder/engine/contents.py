@@ -157,10 +157,12 @@ class BatchShape:
     Attributes:
         items: contents in it, of any call.
         units: their tokens, or images.
+        padded_units: what the device worked on to encode them, padding included.
     """
 
     items: int
     units: float
+    padded_units: float
 
 
 @dataclass(frozen=True, slots=True)

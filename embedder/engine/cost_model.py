@@ -16,6 +16,9 @@ _TOKEN_LEARNING_RATE = 0.05
 # A batch counts half after this many later ones: the last minute or so decides, one outlier does not.
 _HALF_LIFE_BATCHES = 200.0
 _DECAY = 0.5 ** (1 / _HALF_LIFE_BATCHES)
+# What the machine's other work does to a batch changes within a second; admission follows it.
+_PACE_LEARNING_RATE = 0.2
+_SLOWEST_PACE = 8.0
 
 
 @dataclass(slots=True)
@@ -58,6 +61,9 @@ class _Line:
         # All batches of one size, or nothing but noise between them: a line through the origin.
         self.fixed_s, self.rate_s = 0.0, self.seconds_by_units / self.batches
 
+    def seconds(self, units: float) -> float:
+        return self.fixed_s + self.rate_s * units if self.batches else 0.0
+
     @property
     def units_per_item(self) -> float:
         return self.units / self.items if self.items else 1.0
@@ -74,11 +80,16 @@ class CostModel:
         self._max_batch_units = dict(max_batch_units)
         self._lines = {modality: _Line() for modality in max_batch_units}
         self._bytes_per_token = _BYTES_PER_TOKEN_AT_START
+        self._pace = 1.0
         self._lock = threading.Lock()
 
     def learn_batch(self, modality: Modality, *, seconds: float, units: float, items: int) -> None:
         """Learn from one measured batch on the device."""
         with self._lock:
+            expected_s = self._lines[modality].seconds(units)
+            if expected_s > 0:
+                pace = min(seconds / expected_s, _SLOWEST_PACE)
+                self._pace += _PACE_LEARNING_RATE * (pace - self._pace)
             self._lines[modality].learn(seconds=seconds, units=units, items=items)
 
     def learn_tokens(self, *, text_bytes: int, tokens: int) -> None:
@@ -100,8 +111,9 @@ class CostModel:
         return self._batch_seconds(Modality.TEXT, tokens) + self._batch_seconds(Modality.IMAGE, size.images)
 
     def shares(self, items: Sequence[ContentItem]) -> list[float]:
-        """Estimate each content's device seconds in a full batch, which is what waits for the device under load."""
-        return [self._share(item) for item in items]
+        """Estimate each content's device seconds in a full batch, at the last batches' pace: what waits for the device under load."""
+        pace = self._pace
+        return [pace * self._share(item) for item in items]
 
     def _share(self, item: ContentItem) -> float:
         modality = item.modality if item.modality in self._lines else Modality.TEXT
@@ -114,7 +126,11 @@ class CostModel:
 
     def batch_overhead_s(self) -> float:
         """Estimate the device seconds that a batch costs beside its contents."""
-        return max(line.fixed_s for line in self._lines.values())
+        return self._pace * max(line.fixed_s for line in self._lines.values())
+
+    def batch_seconds(self, modality: Modality, units: float) -> float:
+        """Estimate the device seconds of one batch, at the last batches' pace."""
+        return self._pace * self._lines[modality].seconds(units)
 
     def _batch_seconds(self, modality: Modality, units: float) -> float:
         line = self._lines[modality]

@@ -58,7 +58,7 @@ class EngineSettings:
         limits: how large one content may be.
     """
 
-    max_batch_tokens: int = 4_096
+    max_batch_tokens: int = 1_536
     max_batch_images: int = 16
     max_queue_s: dict[Lane, float] = field(default_factory=lambda: {Lane.INTERACTIVE: 10.0, Lane.BULK: 120.0})
     prepare_threads: int = 2
@@ -110,7 +110,7 @@ class Engine:
         self._commits = 0
         self._admission = Admission(max_queue_s=settings.max_queue_s)
         self._table = FlightTable(on_answered=self._release)
-        self._queue = ReadyQueue(max_batch_units=max_batch_units)
+        self._queue = ReadyQueue(max_batch_units=max_batch_units, batch_seconds=self.cost_model.batch_seconds)
         self._preparer = Preparer(
             encoder,
             limits=settings.limits,

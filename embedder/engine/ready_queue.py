@@ -5,13 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from embedder.engine.contents import Lane
 from embedder.engine.single_flight import Flight
 from embedder_client.content_hash import Modality
 
-# Bulk work fills a batch that somebody waits for up to this share of its budget only.
+# A batch is cut so that its most urgent content meets its deadline, and bulk work fills one that somebody waits for, but neither
+# below this share of the budget: tiny batches waste the device.
 _URGENT_FILL = 0.25
 
 _Heap = list[tuple[float, int, Flight]]
@@ -24,8 +26,12 @@ class ReadyQueue:
     first, then bulk ones into some of the room that is left. It never waits for a batch to fill: an idle device starts at once.
     """
 
-    def __init__(self, *, max_batch_units: Mapping[Modality, float]) -> None:
+    def __init__(
+        self, *, max_batch_units: Mapping[Modality, float], batch_seconds: Callable[[Modality, float], float]
+    ) -> None:
+        """Make an empty queue; `batch_seconds` estimates how long the device takes for a batch of so many units."""
         self._max_batch_units = dict(max_batch_units)
+        self._batch_seconds = batch_seconds
         self._heaps: dict[tuple[Lane, Modality], _Heap] = {
             (lane, modality): [] for lane in Lane for modality in max_batch_units
         }
@@ -82,6 +88,7 @@ class ReadyQueue:
 
     def _fill(self, modality: Modality) -> list[Flight]:
         budget = self._max_batch_units[modality]
+        now = time.monotonic()
         batch: list[Flight] = []
         units = 0.0
         for lane in Lane:
@@ -92,6 +99,10 @@ class ReadyQueue:
                 if flight.is_queued:
                     if batch and units + flight.units > budget:
                         return batch
+                    if units >= _URGENT_FILL * budget and not self._meets(
+                        batch[0], modality, units + flight.units, now
+                    ):
+                        return batch
                     if is_urgent and units >= _URGENT_FILL * budget:
                         return batch
                     flight.is_queued = False
@@ -99,3 +110,6 @@ class ReadyQueue:
                     units += flight.units
                 heapq.heappop(heap)
         return batch
+
+    def _meets(self, most_urgent: Flight, modality: Modality, units: float, now: float) -> bool:
+        return now + self._batch_seconds(modality, units) <= most_urgent.deadline

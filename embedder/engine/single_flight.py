@@ -172,11 +172,15 @@ class FlightTable:
         for waiter in self._close(flight):
             waiter.ticket.fail(waiter.index, error)
 
-    def drop_unwanted(self, flight: Flight, error: Callable[[], EmbedderError]) -> bool:
-        """Close a flight that nobody waits for in time; returns whether it was closed."""
-        now = time.monotonic()
+    def is_wanted(self, flight: Flight, *, needed_s: float = 0.0) -> bool:
+        """Say whether anybody still waits when a flight's vector is there, in `needed_s` seconds."""
+        there_at = time.monotonic() + needed_s
+        return any(waiter.ticket.is_open and waiter.ticket.options.deadline > there_at for waiter in flight.waiters)
+
+    def drop_unwanted(self, flight: Flight, error: Callable[[], EmbedderError], *, needed_s: float = 0.0) -> bool:
+        """Close a flight that nobody waits for until it can be there, in `needed_s`; returns whether it was closed."""
         with self._lock:
-            if any(waiter.ticket.is_open and waiter.ticket.options.deadline > now for waiter in flight.waiters):
+            if self.is_wanted(flight, needed_s=needed_s):
                 return False
             self._flights.pop(flight.item.content_hash, None)
             waiters, flight.waiters = flight.waiters, []

@@ -24,6 +24,7 @@ from embedder_client.content_hash import Modality
 _log = structlog.get_logger(__name__)
 
 _DEVICE_NICE = 5
+_PACKED = "packed"  # in the numerics class of encoders that lay texts end to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class DeviceWorker:
     def _run(self) -> None:
         _yield_to_callers()
         while batch := self._queue.take():
-            wanted = [flight for flight in batch if not self._table.drop_unwanted(flight, _expired)]
+            wanted = self._wanted(batch)
             if not wanted:
                 continue
             try:
@@ -86,6 +87,26 @@ class DeviceWorker:
                 _log.exception("batch failed outside the encoder", items=len(wanted))
                 for flight in wanted:
                     self._table.fail(flight, EncoderError(f"internal error while encoding: {error!r}"))
+
+    def _wanted(self, batch: Sequence[Flight]) -> list[Flight]:
+        """Drop what nobody waits for any more, and what can't be there in time.
+
+        A batch of nothing but the latter is run: were the estimates wrong, they would be learned anew.
+        """
+        awaited = [flight for flight in batch if not self._table.drop_unwanted(flight, _expired)]
+        in_time = [flight for flight in awaited if self._table.is_wanted(flight, needed_s=self._alone_s(flight))]
+        if not in_time:
+            return awaited
+        kept = set(map(id, in_time))
+        late = [flight for flight in awaited if id(flight) not in kept]
+        return in_time + [
+            flight for flight in late if not self._table.drop_unwanted(flight, _expired, needed_s=self._alone_s(flight))
+        ]
+
+    def _alone_s(self, flight: Flight) -> float:
+        """Estimate the least time until a content's vector is there."""
+        assert flight.item.modality is not None
+        return self._cost_model.batch_seconds(flight.item.modality, flight.units)
 
     def _run_batch(self, flights: list[Flight]) -> None:
         started_at = time.monotonic()
@@ -112,7 +133,7 @@ class DeviceWorker:
                 device_seconds=encode_s * units / units.sum(),
                 encode_s=encode_s,
                 started_at=started_at,
-                shape=_shape(flights),
+                shape=self._shape(flights),
             )
         )
 
@@ -160,6 +181,12 @@ class DeviceWorker:
             return self._encoder.encode_texts_exact([flight.prepared])  # type: ignore[list-item]  # as above
         return self._encoder.encode_images_exact([flight.prepared])  # type: ignore[list-item]
 
+    def _shape(self, flights: Sequence[Flight]) -> BatchShape:
+        units = [flight.units for flight in flights]
+        is_packed = flights[0].item.modality is not Modality.TEXT or _PACKED in self._encoder.info.numerics
+        padded = sum(units) if is_packed else len(units) * max(units)
+        return BatchShape(items=len(units), units=sum(units), padded_units=padded)
+
     def _shrink_batches(self, flights: Sequence[Flight]) -> None:
         modality = flights[0].item.modality
         assert modality is not None
@@ -169,11 +196,6 @@ class DeviceWorker:
 
 def _expired() -> EmbedderError:
     return DeadlineExpired("the call's deadline passed before the content reached the device")
-
-
-def _shape(flights: Sequence[Flight]) -> BatchShape:
-    units = [flight.units for flight in flights]
-    return BatchShape(items=len(units), units=sum(units))
 
 
 def _yield_to_callers() -> None:

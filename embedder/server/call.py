@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -42,9 +43,16 @@ class Call:
     @classmethod
     def of(cls, context: grpc.ServicerContext, *, default_deadline_s: float) -> Call:
         """Read a call's metadata and deadline."""
+        return cls.of_metadata(
+            dict(context.invocation_metadata()), context.time_remaining(), default_deadline_s=default_deadline_s
+        )
+
+    @classmethod
+    def of_metadata(
+        cls, metadata: Mapping[str, str | bytes], remaining: float | None, *, default_deadline_s: float
+    ) -> Call:
+        """Read a call's metadata and the seconds until its deadline, if it has one."""
         now = time.monotonic()
-        remaining = context.time_remaining()
-        metadata = dict(context.invocation_metadata())
         return cls(
             client=_name(metadata.get(CLIENT_METADATA_KEY) or _UNNAMED_CLIENT, "metadata 'embedder-client'"),
             started_at=now,

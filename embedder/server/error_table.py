@@ -35,6 +35,7 @@ TABLE: Mapping[type[Exception], Row] = {
     errors.UnsupportedModality: Row(_Code.INVALID_ARGUMENT, "UNSUPPORTED_MODALITY"),
     errors.ContentNotCached: Row(_Code.NOT_FOUND, "CONTENT_NOT_CACHED"),
     errors.InvalidRequest: Row(_Code.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    errors.MessageTooLarge: Row(_Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     errors.UnknownSpace: Row(_Code.NOT_FOUND, "UNKNOWN_SPACE"),
     errors.Unauthenticated: Row(_Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
     errors.NotImplementedYet: Row(_Code.UNIMPLEMENTED, "NOT_IMPLEMENTED_YET"),
@@ -106,8 +107,11 @@ def message_of(error: Exception) -> str:
     return str(error) if known else "internal error; the service's log says more"
 
 
-class _AbortStatus(grpc.Status):  # type: ignore[misc]  # grpc ships no types
-    """What `abort_with_status` takes: it keeps these trailers and drops any that were set before."""
+class ErrorStatus(grpc.Status):  # type: ignore[misc]  # grpc ships no types
+    """How a call ends with an error: code, message and trailers.
+
+    `abort_with_status` takes it; it keeps these trailers and drops any that were set before.
+    """
 
     def __init__(self, error: Exception) -> None:
         status = to_status(error)
@@ -122,5 +126,5 @@ class _AbortStatus(grpc.Status):  # type: ignore[misc]  # grpc ships no types
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with an error."""
-    context.abort_with_status(_AbortStatus(error))
+    context.abort_with_status(ErrorStatus(error))
     raise AssertionError("abort_with_status always raises")

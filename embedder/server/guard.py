@@ -20,7 +20,8 @@ _log = structlog.get_logger(__name__)
 # Probes carry no token, and health tells nothing but whether the service is up.
 _OPEN_TO_ALL = "/grpc.health.v1.Health/"
 
-_Known = (EmbedderError, CacheError, HeadError)
+KNOWN_ERRORS = (EmbedderError, CacheError, HeadError)
+WITHOUT_TOKEN = "the call needs 'authorization: Bearer TOKEN' in its metadata; it has none, or another token"
 
 
 class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
@@ -40,9 +41,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             return None
         method = details.method
         if not (method.startswith(_OPEN_TO_ALL) or self._is_authorized(details)):
-            refused = Unauthenticated(
-                "the call needs 'authorization: Bearer TOKEN' in its metadata; it has none, or another token"
-            )
+            refused = Unauthenticated(WITHOUT_TOKEN)
             return _rebuild(handler, lambda _, context: abort(context, refused), _abort_stream(refused))
         return _rebuild(handler, _guard_unary(method, handler), _guard_stream(method, handler))
 
@@ -76,8 +75,8 @@ def _guard_unary(method: str, handler: grpc.RpcMethodHandler) -> _Behavior:
         start = time.perf_counter()
         try:
             reply = inner(request, context)
-        except _Known as error:
-            _log_refusal(method, error, start)
+        except KNOWN_ERRORS as error:
+            log_refusal(method, error, start)
             abort(context, error)
         except Exception as error:
             if context.code() is not None:  # the handler aborted by itself
@@ -97,8 +96,8 @@ def _guard_stream(method: str, handler: grpc.RpcMethodHandler) -> _Behavior:
         start = time.perf_counter()
         try:
             yield from inner(request, context)
-        except _Known as error:
-            _log_refusal(method, error, start)
+        except KNOWN_ERRORS as error:
+            log_refusal(method, error, start)
             abort(context, error)
         except Exception as error:
             if context.code() is not None:
@@ -117,6 +116,7 @@ def _abort_stream(error: EmbedderError) -> _Behavior:
     return behave
 
 
-def _log_refusal(method: str, error: Exception, start: float) -> None:
+def log_refusal(method: str, error: Exception, start: float) -> None:
+    """Say at debug level why a call was refused."""
     seconds = round(time.perf_counter() - start, 6)
     _log.debug("call refused", method=method, reason=row_of(error).reason, error=str(error), seconds=seconds)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from embedder.engine.contents import EmbedOutcome, HalfVectors
+from embedder.engine.contents import BatchShape, EmbedOutcome, HalfVectors
 from embedder.errors import EmbedderError, InvalidRequest
 from embedder.server.call import Call
 from embedder.server.error_table import to_status
@@ -90,6 +90,13 @@ def cost_message(call: Call, outcome: EmbedOutcome, *, device: str, heads_s: flo
             store_s=timings.store_s,
             heads_s=heads_s,
         ),
+        batch=None if outcome.batch is None else _batch_message(outcome.batch),
+    )
+
+
+def _batch_message(shape: BatchShape) -> content_pb2.BatchShape:
+    return content_pb2.BatchShape(
+        items=shape.items, units=shape.units, padding_efficiency=shape.units / shape.padded_units
     )
 
 

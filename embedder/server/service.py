@@ -7,6 +7,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 import grpc
 import structlog
@@ -20,6 +22,7 @@ from embedder.server.build import build_runtime
 from embedder.server.embedding_service import EmbeddingService
 from embedder.server.guard import CallGuard
 from embedder.server.head_service import HeadService
+from embedder.server.native_front import FrontSettings, NativeFront
 from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.savings_service import SavingsService
 from embedder_client.v1 import (
@@ -64,6 +67,7 @@ class Service:
         self._stack = ExitStack()
         self._health = health.HealthServicer()
         self._server: grpc.Server | None = None
+        self._front: NativeFront | None = None
         self._stopped = threading.Event()
         self.address = settings.listen_address
 
@@ -101,8 +105,11 @@ class Service:
         _log.info("stopped", seconds=round(time.perf_counter() - start, 2))
 
     def _close(self, *, grace_s: float) -> None:
-        if self._server is not None:
-            self._server.stop(grace_s).wait()
+        stopped = None if self._server is None else self._server.stop(grace_s)
+        if self._front is not None:
+            self._front.stop(grace_s)
+        if stopped is not None:
+            stopped.wait()
         self._gate.close("the service is shutting down")
         self._stack.close()
 
@@ -128,9 +135,36 @@ class Service:
             ],
         )
         self._add_services(server)
-        self._bind_port(server)
+        if _is_native(settings):
+            self._front = self._bind_front(server)
+        else:
+            self._bind_port(server)
         server.start()
+        if self._front is not None:
+            self._front.start()
         return server
+
+    def _bind_front(self, server: grpc.Server) -> NativeFront:
+        """Bind the port natively, with the grpcio server on a private socket behind it."""
+        settings = self._settings
+        folder = self._stack.enter_context(TemporaryDirectory(prefix="embedder-"))
+        socket = f"{folder}/grpcio.sock"
+        server.add_insecure_port(f"unix:{socket}")
+        token = settings.bearer_token
+        chosen = FrontSettings(
+            address=settings.listen_address,
+            fallback=socket,
+            bearer_token=token.get_secret_value() if token else None,
+            max_message_bytes=settings.max_message_bytes,
+            default_deadline_s=settings.default_deadline_ms / 1_000,
+            may_look_up=settings.shared_cache_url is None,
+        )
+        try:
+            front = NativeFront(chosen, self._gate)
+        except OSError as error:
+            raise _cannot_bind(settings.listen_address, error) from error
+        self.address = f"{settings.listen_address.rpartition(':')[0]}:{front.port}"
+        return front
 
     def _add_services(self, server: grpc.Server) -> None:
         deadline_s = self._settings.default_deadline_ms / 1_000
@@ -153,10 +187,34 @@ class Service:
             else:
                 port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            message = f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's?"
-            raise ConfigurationError(f"{message} ({error})") from error
+            raise _cannot_bind(address, error) from error
         if not address.startswith("unix:"):
             self.address = f"{address.rpartition(':')[0]}:{port}"
+
+
+def _is_native(settings: ServeSettings) -> bool:
+    """Whether the native front serves.
+
+    Raises:
+        ConfigurationError: it was asked for and can't.
+    """
+    if settings.server == "grpcio":
+        return False
+    obstacles = [
+        ("TLS", settings.tls_certificate is not None),
+        ("a Unix socket", settings.listen_address.startswith("unix:")),
+        ("a machine without pygrpc-native (pip install 'embedder[native]')", find_spec("pygrpc_native") is None),
+    ]
+    in_the_way = [what for what, is_so in obstacles if is_so]
+    if in_the_way and settings.server == "native":
+        raise ConfigurationError(f"server='native' does not go with {' and '.join(in_the_way)}; use 'auto' or 'grpcio'")
+    return not in_the_way
+
+
+def _cannot_bind(address: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's? ({error})"
+    )
 
 
 def _tls_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:

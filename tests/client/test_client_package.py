@@ -20,7 +20,7 @@ import embedder_client
 PACKAGE = Path(embedder_client.__file__).parent
 
 SURFACE = {
-    "AnswerPiece", "AsyncClient", "Basis", "CacheStats", "Client", "ClientSettings", "ContentHash", "Cost", "Dtype",
+    "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings", "ContentHash", "Cost", "Dtype",
     "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList", "HeadPrediction", "Hit", "Image",
     "IndexInfo", "ItemFailure", "ItemSource", "LookupResult", "PackedVectors", "Post", "PredictResult", "Provenance",
     "RecommendResult", "RetrieveResult", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList", "Text", "Timings",

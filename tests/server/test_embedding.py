@@ -173,3 +173,14 @@ def test_media_of_later_versions_fail_alone_as_unimplemented(client: Client) -> 
 
     result = client.embed([Video(b"not yet"), "a text"])
     assert [(failure.index, failure.code) for failure in result.failures] == [(0, "UNIMPLEMENTED")]
+
+
+def test_reply_tells_the_batch_that_it_waited_for(client: Client) -> None:
+    reply = client.embed(
+        ["a text for the batch's shape", "and another one of another length, so that padding would show"]
+    )
+    assert reply.cost.batch is not None
+    assert reply.cost.batch.items >= 2
+    assert reply.cost.batch.units > reply.cost.batch.items
+    assert 0 < reply.cost.batch.padding_efficiency <= 1
+    assert client.embed(["a text for the batch's shape"]).cost.batch is None, "a hit runs no batch"

@@ -175,8 +175,8 @@ def test_defects_do_not_tell_their_words_to_callers() -> None:
 
 
 def test_overload_carries_the_time_to_come_back_twice() -> None:
-    from embedder.server.error_table import _AbortStatus
+    from embedder.server.error_table import ErrorStatus
 
-    trailers = dict(_AbortStatus(errors.Overloaded("full", retry_after_ms=70)).trailing_metadata)
+    trailers = dict(ErrorStatus(errors.Overloaded("full", retry_after_ms=70)).trailing_metadata)
     assert trailers["grpc-retry-pushback-ms"] == "70"
     assert b"RetryInfo" in trailers["grpc-status-details-bin"]

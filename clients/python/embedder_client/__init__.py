@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embedder_client.content_hash import hash_content, hash_image, hash_post, hash_text, hash_texts
     from embedder_client.contents import ContentHash, Image, Post, Text, Video
     from embedder_client.errors import EmbedderClientError
-    from embedder_client.figures import Basis, Cost, Figure, Provenance, Timings
+    from embedder_client.figures import Basis, BatchShape, Cost, Figure, Provenance, Timings
     from embedder_client.heads import (
         AnswerPiece,
         HeadInfo,
@@ -42,7 +42,7 @@ _MODULES = {
     "content_hash": ("hash_content", "hash_image", "hash_post", "hash_text", "hash_texts"),
     "contents": ("ContentHash", "Image", "Post", "Text", "Video"),
     "errors": ("EmbedderClientError",),
-    "figures": ("Basis", "Cost", "Figure", "Provenance", "Timings"),
+    "figures": ("Basis", "BatchShape", "Cost", "Figure", "Provenance", "Timings"),
     "heads": (
         "AnswerPiece",
         "HeadInfo",
@@ -66,6 +66,7 @@ __all__ = [
     "AnswerPiece",
     "AsyncClient",
     "Basis",
+    "BatchShape",
     "CacheStats",
     "Client",
     "ClientSettings",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -21,6 +21,7 @@ from embedder_client.decoding import answer_piece
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderClientError, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
+from embedder_client.pushback import wait_before_retry_s
 from embedder_client.reports import CacheStats, SavingsReport, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
@@ -151,19 +152,38 @@ class AsyncClient:
         """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
         connection, method = self._connected(calls.rpc)
         answers: list[Any] = []
-        pending: deque[Any] = deque()
+        pending: deque[tuple[Any, Any]] = deque()
+
+        def send(request: Any) -> Any:
+            return method(request, timeout=max(0.0, deadline - time.monotonic()), metadata=connection.metadata)
+
         try:
             with self._errors():
                 for request in calls.requests:
                     if len(pending) == self.settings.max_requests_in_flight:
-                        answers.append(await pending[0])
+                        answers.append(await self._patiently(send, *pending[0], deadline))
                         pending.popleft()
-                    remaining_s = max(0.0, deadline - time.monotonic())
-                    pending.append(method(request, timeout=remaining_s, metadata=connection.metadata))
-                return answers + [await call for call in pending]
+                    pending.append((request, send(request)))
+                return answers + [await self._patiently(send, request, call, deadline) for request, call in pending]
         finally:
-            for call in pending:
+            for _, call in pending:
                 call.cancel()
+
+    async def _patiently(self, send: Callable[[Any], Any], request: Any, call: Any, deadline: float) -> Any:
+        """Take an answer; while the service is overloaded, wait as long as it asks and send the request again."""
+        attempt = 1
+        while True:
+            try:
+                return await call
+            except grpc.aio.AioRpcError as error:
+                remaining_s = max(0.0, deadline - time.monotonic())
+                wait_s = wait_before_retry_s(
+                    error, attempt=attempt, attempts=self.settings.retry_attempts, remaining_s=remaining_s
+                )
+                if wait_s is None:
+                    raise
+            await asyncio.sleep(wait_s)
+            call, attempt = send(request), attempt + 1
 
     async def _stream(
         self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch]

@@ -71,7 +71,8 @@ def channel_methods(channel: Any) -> Mapping[str, Callable[..., Any]]:
 def channel_options(target: str, settings: ClientSettings) -> list[tuple[str, str | int]]:
     """Return gRPC's channel arguments.
 
-    Retries are gRPC's own: they obey `grpc-retry-pushback-ms`. Its buffer must hold the largest message, or a larger
+    An unavailable service is retried by gRPC itself, and so is a stream that was turned away; a refused call is sent again by the
+    client, when the service asks for it (`pushback`). gRPC's buffer must hold the largest message, or a larger
     request is committed at once and never retried (the default is 256 KiB). A proxy of the environment is for the way
     to other machines; gRPC would ask it for loopback too.
     """
@@ -80,9 +81,15 @@ def channel_options(target: str, settings: ClientSettings) -> list[tuple[str, st
         "initialBackoff": "0.1s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+        "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    config = {"methodConfig": [{"name": [{}], "retryPolicy": retry}]}
+    stream = retry | {"retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]}
+    config = {
+        "methodConfig": [
+            {"name": [{}], "retryPolicy": retry},
+            {"name": [{"service": "embedder.v1.EmbeddingService", "method": "EmbedStream"}], "retryPolicy": stream},
+        ]
+    }
     return [
         ("grpc.enable_retries", int(settings.retry_attempts > 1)),
         ("grpc.service_config", json.dumps(config if settings.retry_attempts > 1 else {})),

@@ -6,8 +6,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -21,6 +22,7 @@ from embedder_client.decoding import answer_piece
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
+from embedder_client.pushback import wait_before_retry_s
 from embedder_client.reports import CacheStats, SavingsReport, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
@@ -161,20 +163,43 @@ class Client:
         method: Any = self._method(calls.rpc)
         metadata = self._connection.metadata
         answers: list[Any] = []
-        pending: deque[Any] = deque()
+        pending: deque[tuple[Any, Any]] = deque()
         try:
             with self._errors():
+
+                def send(request: Any) -> Any:
+                    return method(request, timeout=_remaining_s(deadline), metadata=metadata)
+
                 if len(calls.requests) == 1:  # Blocks on the call itself; a future would start a thread.
-                    return [method(calls.requests[0], timeout=_remaining_s(deadline), metadata=metadata)]
+                    request = calls.requests[0]
+                    return [self._patiently(partial(send, request), partial(send, request), deadline)]
                 for request in calls.requests:
                     if len(pending) == self.settings.max_requests_in_flight:
-                        answers.append(pending[0].result())
+                        answers.append(self._patiently(pending[0][1].result, partial(send, pending[0][0]), deadline))
                         pending.popleft()
-                    pending.append(method.future(request, timeout=_remaining_s(deadline), metadata=metadata))
-                return answers + [call.result() for call in pending]
+                    future = method.future(request, timeout=_remaining_s(deadline), metadata=metadata)
+                    pending.append((request, future))
+                return answers + [
+                    self._patiently(future.result, partial(send, request), deadline) for request, future in pending
+                ]
         finally:
-            for call in pending:
-                call.cancel()
+            for _, future in pending:
+                future.cancel()
+
+    def _patiently(self, take: Callable[[], Any], send_again: Callable[[], Any], deadline: float) -> Any:
+        """Take an answer; while the service is overloaded, wait as long as it asks and send the request again."""
+        attempt = 1
+        while True:
+            try:
+                return take()
+            except grpc.RpcError as error:
+                wait_s = wait_before_retry_s(
+                    error, attempt=attempt, attempts=self.settings.retry_attempts, remaining_s=_remaining_s(deadline)
+                )
+                if wait_s is None:
+                    raise
+            time.sleep(wait_s)
+            take, attempt = send_again, attempt + 1
 
     def _stream(self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]]) -> Iterator[EmbedResult]:
         outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()

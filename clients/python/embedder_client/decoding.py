@@ -232,7 +232,12 @@ def _cost(message: content_pb2.Cost) -> figures.Cost:
             timings.store_s,
             timings.heads_s,
         ),
+        batch=_batch_shape(message.batch) if message.HasField("batch") else None,
     )
+
+
+def _batch_shape(message: content_pb2.BatchShape) -> figures.BatchShape:
+    return figures.BatchShape(message.items, message.units, message.padding_efficiency)
 
 
 def _figure(message: Message, name: str) -> figures.Figure | None:

@@ -42,13 +42,29 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class BatchShape:
+    """One batch on the device, with contents of any call.
+
+    Attributes:
+        items: contents in it.
+        units: their tokens, or images.
+        padding_efficiency: share of the device's work that was no padding, 0 to 1.
+    """
+
+    items: int
+    units: float
+    padding_efficiency: float
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What a call cost; a figure that the service did not give is None."""
+    """What a call cost; a figure that the service did not give is None, and so is `batch` where nothing was computed."""
 
     device_time: Figure | None
     energy: Figure | None
     device_time_saved: Figure | None
     timings: Timings
+    batch: BatchShape | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,7 @@ def sum_costs(costs: Sequence[Cost]) -> Cost:
         timings=Timings(
             **{field.name: max(getattr(cost.timings, field.name) for cost in costs) for field in fields(Timings)}
         ),
+        batch=next((cost.batch for cost in reversed(costs) if cost.batch is not None), None),
     )
 
 

@@ -130,17 +130,29 @@ class Figure(_message.Message):
     source: str
     def __init__(self, value: _Optional[float] = ..., basis: _Optional[_Union[Basis, str]] = ..., unit: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
+class BatchShape(_message.Message):
+    __slots__ = ("items", "units", "padding_efficiency")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    PADDING_EFFICIENCY_FIELD_NUMBER: _ClassVar[int]
+    items: int
+    units: float
+    padding_efficiency: float
+    def __init__(self, items: _Optional[int] = ..., units: _Optional[float] = ..., padding_efficiency: _Optional[float] = ...) -> None: ...
+
 class Cost(_message.Message):
-    __slots__ = ("device_time", "energy", "device_time_saved", "timings")
+    __slots__ = ("device_time", "energy", "device_time_saved", "timings", "batch")
     DEVICE_TIME_FIELD_NUMBER: _ClassVar[int]
     ENERGY_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_SAVED_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     device_time: Figure
     energy: Figure
     device_time_saved: Figure
     timings: Timings
-    def __init__(self, device_time: _Optional[_Union[Figure, _Mapping]] = ..., energy: _Optional[_Union[Figure, _Mapping]] = ..., device_time_saved: _Optional[_Union[Figure, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    batch: BatchShape
+    def __init__(self, device_time: _Optional[_Union[Figure, _Mapping]] = ..., energy: _Optional[_Union[Figure, _Mapping]] = ..., device_time_saved: _Optional[_Union[Figure, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., batch: _Optional[_Union[BatchShape, _Mapping]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("total_s", "lookup_s", "queue_s", "prepare_s", "encode_s", "store_s", "heads_s")
