@@ -176,11 +176,10 @@ def test_media_of_later_versions_fail_alone_as_unimplemented(client: Client) -> 
 
 
 def test_reply_tells_the_batch_that_it_waited_for(client: Client) -> None:
-    reply = client.embed(
-        ["a text for the batch's shape", "and another one of another length, so that padding would show"]
-    )
+    texts = ["a text for the batch's shape", "and another one of another length, so that padding would show"]
+    reply = client.embed(texts, durable=True)
     assert reply.cost.batch is not None
     assert reply.cost.batch.items >= 2
     assert reply.cost.batch.units > reply.cost.batch.items
     assert 0 < reply.cost.batch.padding_efficiency <= 1
-    assert client.embed(["a text for the batch's shape"]).cost.batch is None, "a hit runs no batch"
+    assert client.embed(texts).cost.batch is None, "a hit runs no batch"
