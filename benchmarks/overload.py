@@ -31,6 +31,7 @@ _SETTLE_S = 0.5  # of each level: the queue has not yet found its length
 _CAPACITY_S = 3.0
 _CAPACITY_IN_FLIGHT = 64
 
+_LONG_BATCHES = ("--max-batch-tokens", "4096")
 _BLOCK_TEXTS = 16  # of 256 tokens each: one full batch
 _BLOCK_WORDS = 400
 _PROBES = 12
@@ -73,7 +74,8 @@ def measure(_full: bool, console: Console) -> Result:
             console.print(f"round {number + 1} of {_ROUNDS}: capacity {capacity:.0f} texts/s")
             for level in _LEVELS:
                 levels[level].append(_offer(service, method, texts, level * capacity))
-        console.print("work that expires while it waits")
+    console.print("work that expires while it waits")
+    with running_service(_LONG_BATCHES) as service, open_method(service.address, EMBED) as method:
         expired, probes = _expired_encodes(service, method, texts)
     return _result(levels, expired, probes)
 
