@@ -29,9 +29,10 @@ _TIMES_IDLE = 1.5
 
 _COLUMNS = ("bulk lane", "p50 ms", "p99 ms", "bulk texts/s")
 _NOTES = (
-    f"Single new texts, {_CALLS_PER_S} a second, medians of {_ROUNDS} rounds of {_ROUND_S:.0f} s without and with {_BULK_IN_FLIGHT} bulk calls of "
-    f"{_BULK_TEXTS} new texts in flight from another process, which share the machine with the service.",
-    f"p99_vs_bound: p99 beside bulk work over the bound, {_TIMES_IDLE} times the idle p99 and one batch (of bulk texts, on the idle service).",
+    f"Single new texts, {_CALLS_PER_S} a second, medians of {_ROUNDS} rounds of {_ROUND_S:.0f} s, without and with {_BULK_IN_FLIGHT} "
+    f"bulk calls of {_BULK_TEXTS} new texts in flight from another process; both share the machine with the service.",
+    f"p99_vs_bound: p99 beside bulk work over the bound, which is {_TIMES_IDLE} times the idle p99 and one batch "
+    "(of bulk texts, on the idle service).",
 )
 
 
