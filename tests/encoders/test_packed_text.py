@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -126,9 +127,9 @@ def test_buckets_hold_each_token_once_with_little_padding() -> None:
 
 def test_chunks_hold_every_text_once_within_their_budget() -> None:
     tokens = token_ids([50, 40, 30, 30, 5, 4, 1])
-    packed = list(packed_chunks(range(7), tokens, 64))
+    packed = list(packed_chunks(range(7), tokens, repeat(64)))
     assert [index for chunk in packed for index in chunk] == list(range(7))
     assert all(sum(len(tokens[index]) for index in chunk) <= 64 for chunk in packed)
     padded = list(padded_chunks(range(7), [50, 40, 30, 30, 5, 4, 1], 64))
     assert padded == [[0], [1], [2, 3], [4, 5, 6]]
-    assert list(packed_chunks([0], tokens, 10)) == list(padded_chunks([0], [50], 10)) == [[0]]
+    assert list(packed_chunks([0], tokens, repeat(10))) == list(padded_chunks([0], [50], 10)) == [[0]]
