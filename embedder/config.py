@@ -42,6 +42,8 @@ def default_data_dir() -> Path:
 class ServeSettings(BaseSettings):
     """Serve shared embeddings over gRPC: one encoder, one cache, many task heads.
 
+    `embedder-serve profile` loads the encoder alone and shows where encoding spends its time; see its own --help.
+
     Every flag is also an environment variable (EMBEDDER_ and its name in capitals) and a key of the TOML file that --config names.
     """
 

@@ -13,7 +13,7 @@ from embedder.encoders.base import Tokens
 from embedder.encoders.batching import length_order, pad_right, padded_chunks
 from embedder.encoders.chunk_runner import ChunkRunner
 from embedder.encoders.library_text import TransformersText
-from embedder.encoders.onnx_export import int8_file
+from embedder.encoders.onnx_export import int8_file, run_graph
 from embedder.encoders.pooling import pool_packed
 from embedder.encoders.towers import TextModel
 
@@ -58,7 +58,7 @@ class OnnxInt8Text:
         width = self._fixed_width or len(chunk[0])
         ids, lengths = pad_right(chunk, self._pad_id, width)
         mask = torch.arange(width) < lengths[:, None]  # (n, width)
-        rows = torch.from_numpy(self._session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0])
+        rows = run_graph(self._session, ids, mask)
         if not isinstance(self._module, TransformersText):
             return rows
         with torch.inference_mode():

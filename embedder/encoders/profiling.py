@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from embedder.encoders.base import Encoder
@@ -56,7 +57,9 @@ def profile_encoder(
     pictures = [sample_image()] * images
     _run(encoder, words, pictures)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    with profile(activities=activities) as recorded:
+    # Chunks run on threads of the encoder's own.
+    everywhere = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=activities, experimental_config=everywhere) as recorded:
         for _ in range(batches):
             _run(encoder, words, pictures)
     trace.parent.mkdir(parents=True, exist_ok=True)

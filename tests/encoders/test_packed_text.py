@@ -20,7 +20,7 @@ from embedder.encoders.towers import BF16, FP32, TextModel
 from embedder.encoders.transformers_models import load_transformers_text
 
 CPU = torch.device("cpu")
-PACKED = ("bert", "roberta", "xlm-roberta", "mpnet", "modernbert")
+PACKED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert", "distilbert")
 
 
 @pytest.fixture(params=PACKED)
@@ -57,6 +57,19 @@ def test_packed_vectors_in_bf16_stay_near(model: TextModel) -> None:
     vectors = packed.embed(tokens)
     packed.close()
     assert cosine_similarity(vectors, embed_texts_exactly(model, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("family", [*PACKED, "electra"])
+def test_vectors_do_not_hang_on_neighbours_order_or_batch_size(load, text_folder, family) -> None:
+    encoder = load(text_folder(family), precision="fp32")
+    tokens = token_ids(LENGTHS)
+    exact = encoder.encode_texts_exact(tokens)
+    shuffled = np.random.default_rng(1).permutation(len(tokens))
+    for size in (1, 3, len(tokens)):
+        for order in (np.arange(len(tokens)), shuffled):
+            parts = [order[start : start + size] for start in range(0, len(order), size)]
+            vectors = np.concatenate([encoder.encode_texts([tokens[index] for index in part]) for part in parts])
+            assert np.einsum("nd,nd->n", vectors, exact[order]).min() > 0.99999
 
 
 def test_texts_longer_than_a_block_go_the_long_way(text_folder) -> None:
