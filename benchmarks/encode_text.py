@@ -48,7 +48,7 @@ class _Work:
 
 def measure(full: bool, console: Console) -> Result:
     """Give every contender the same texts in turns; with `full` more texts, rounds and peers."""
-    count, rounds = (800, 7) if full else (400, 3)
+    count, rounds = (800, 7) if full else (300, 3)
     model = text_model_folder()
     texts = list(islice(fresh_texts(), count))
     notes = [

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -91,9 +91,12 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
 
         def ask(texts: Sequence[str], wants_vectors: bool) -> Answer:
             file = Path(folder, "vectors.npy") if wants_vectors else None
-            requests.write(json.dumps({"texts": list(texts), "vectors": file and str(file)}) + "\n")
-            requests.flush()
-            line = answers.readline()
+            try:
+                requests.write(json.dumps({"texts": list(texts), "vectors": file and str(file)}) + "\n")
+                requests.flush()
+                line = answers.readline()
+            except BrokenPipeError:
+                line = ""
             if not line:
                 raise PeersMissing(f"{name} ended with status {process.wait()}")
             return Answer(**json.loads(line), vectors=None if file is None else np.load(file))
@@ -101,5 +104,6 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
         try:
             yield ask
         finally:
-            requests.close()
+            with suppress(BrokenPipeError):  # what a dead contender never read
+                requests.close()
             process.wait(_STOP_TIMEOUT_S)

@@ -133,13 +133,24 @@ def onnxruntime(folder: str) -> Encode:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False).eval()
-    model.config.return_dict = False
+
+    class Hidden(torch.nn.Module):
+        """The model by its arguments' names, which tracing would not keep."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = model(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+            return hidden
+
     file = Path(sys.argv[3]) / "model.onnx"
     ids = torch.ones(2, 8, dtype=torch.int64)
     sizes = {0: "batch", 1: "length"}
     # The exporter by torch.export makes a graph of this model that gives other vectors (torch 2.14.1).
     torch.onnx.export(
-        model,
+        Hidden().eval(),
         (ids, ids, ids),
         file,
         input_names=["input_ids", "attention_mask", "token_type_ids"],

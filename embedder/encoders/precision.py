@@ -118,11 +118,13 @@ def _take_fastest(choice: _Choice[_Tower], policy: PrecisionPolicy, store: Measu
     if missing:
         _log.info("measuring precisions, once for this model on this machine", medium=choice.medium, precisions=missing)
         reference = choice.reference()
-        measure = choice.measurer(reference)
-        for name in missing:
-            if found := _measure(choice, name, measure, is_named=policy.setting != "auto"):
-                store.put(name + suffix, found)
-        reference.close()
+        try:
+            measure = choice.measurer(reference)
+            for name in missing:
+                if found := _measure(choice, name, measure, is_named=policy.setting != "auto"):
+                    store.put(name + suffix, found)
+        finally:
+            reference.close()
     measured = {name: found for name in choice.names if (found := store.get(name + suffix)) is not None}
     for found in measured.values():
         _report(choice.medium, found)

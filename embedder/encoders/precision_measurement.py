@@ -19,8 +19,8 @@ from embedder.media.limits import MediaLimits
 
 _NEIGHBOURS = 10
 # What float32 may take for the texts that vectors are compared on, and the few that are timed, in turns with it.
-_BUDGET_S = 1.5
-_TIMED_TEXTS = 48
+_BUDGET_S = 1.0
+_TIMED_TEXTS = 32
 _FEWEST_TEXTS = 64
 _ROUNDS = 2
 
