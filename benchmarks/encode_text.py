@@ -56,6 +56,7 @@ def measure(full: bool, console: Console) -> Result:
         "of the rounds' own ratios. GFLOP/s: operations that the texts need without padding. Cosine: to each text alone in float32, "
         "by the transformers library.",
         "matmul: bf16 products of the model's linear layers alone, without attention, normalization, activation or tokenizing.",
+        "Ours and matmul keep activations in large pages, as the daemon does for itself; peers run as they are installed.",
     ]
     with ExitStack() as stack:
         asks = {name: stack.enter_context(running_encoder(name, model)) for name in (_OURS, _FLOOR)}

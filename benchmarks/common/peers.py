@@ -22,6 +22,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = _ROOT / ".venv-bench"
 _PACKAGES = ("sentence-transformers==6.2.0", "openvino==2026.4.1", "onnxruntime==1.32.0", "onnx==1.23.2")
 _STOP_TIMEOUT_S = 20.0
+# Large pages for activations, as the daemon sets them for itself; peers run as they are installed.
+_MEMORY = {name: {"THP_MEM_ALLOC_ENABLE": "1"} for name in ("ours", "matmul")}
 
 
 class PeersMissing(Exception):
@@ -82,8 +84,7 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=_ROOT,
-            # Large pages for activations, as the daemon sets them; all contenders on torch have them.
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "THP_MEM_ALLOC_ENABLE": "1"},
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"} | _MEMORY.get(name, {}),
         )
         assert process.stdin is not None
         assert process.stdout is not None
