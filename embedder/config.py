@@ -42,6 +42,8 @@ def default_data_dir() -> Path:
 class ServeSettings(BaseSettings):
     """Serve shared embeddings over gRPC: one encoder, one cache, many task heads.
 
+    `embedder-serve profile` loads the encoder alone and shows where encoding spends its time; see its own --help.
+
     Every flag is also an environment variable (EMBEDDER_ and its name in capitals) and a key of the TOML file that --config names.
     """
 
@@ -111,9 +113,20 @@ class ServeSettings(BaseSettings):
         "default@1", description="Name and version of the embedding space; the name alone is an alias for it."
     )
     device: str = Field("auto", description="'cpu', 'cuda:0', or 'auto': the first GPU if there is one.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "fp8", "int4"] = Field(
         "auto",
-        description="Numerics of the forward pass; each makes a space of its own. 'auto': bf16 where the processor computes it, else fp32.",
+        description="Numerics of the forward pass; each makes a space of its own. 'auto': the fastest that keeps PRECISION_TOLERANCE, "
+        "measured at the first start. 'int8' on a CPU needs the extra embedder[int8]; 'fp8', 'int8', 'int4' on CUDA embedder[quantized].",
+    )
+    precision_tolerance: float = Field(
+        0.9999,
+        gt=0,
+        le=1,
+        description="The least cosine to float32 that 'auto' takes. Lower lets faster and rougher numerics in: read what the start logs.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="Give bitwise equal vectors whatever shares a batch: each content has shapes of its own, at a fraction of the speed.",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the forward pass; 0: one for each core.")
 

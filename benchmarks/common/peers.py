@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +20,10 @@ from rich.console import Console
 
 _ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = _ROOT / ".venv-bench"
-_PACKAGES = ("sentence-transformers==6.2.0", "openvino==2026.4.1", "onnxruntime==1.32.0", "onnx", "onnxscript")
+_PACKAGES = ("sentence-transformers==6.2.0", "openvino==2026.4.1", "onnxruntime==1.32.0", "onnx==1.23.2")
 _STOP_TIMEOUT_S = 20.0
+# Large pages for activations, as the daemon sets them for itself; peers run as they are installed.
+_MEMORY = {name: {"THP_MEM_ALLOC_ENABLE": "1"} for name in ("ours", "matmul")}
 
 
 class PeersMissing(Exception):
@@ -82,7 +84,7 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=_ROOT,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"} | _MEMORY.get(name, {}),
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -90,9 +92,12 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
 
         def ask(texts: Sequence[str], wants_vectors: bool) -> Answer:
             file = Path(folder, "vectors.npy") if wants_vectors else None
-            requests.write(json.dumps({"texts": list(texts), "vectors": file and str(file)}) + "\n")
-            requests.flush()
-            line = answers.readline()
+            try:
+                requests.write(json.dumps({"texts": list(texts), "vectors": file and str(file)}) + "\n")
+                requests.flush()
+                line = answers.readline()
+            except BrokenPipeError:
+                line = ""
             if not line:
                 raise PeersMissing(f"{name} ended with status {process.wait()}")
             return Answer(**json.loads(line), vectors=None if file is None else np.load(file))
@@ -100,5 +105,6 @@ def running_encoder(name: str, model: Path, python: Path = Path(sys.executable))
         try:
             yield ask
         finally:
-            requests.close()
+            with suppress(BrokenPipeError):  # what a dead contender never read
+                requests.close()
             process.wait(_STOP_TIMEOUT_S)

@@ -77,11 +77,22 @@ class Encoder(Protocol):
         ...
 
     def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
-        """Encode each text alone in float32, slowly: the reference, and the second try of a non-finite vector; (n, dim) float32."""
+        """Encode each text alone, in float32, by the model's own library: the reference, and slow.
+
+        What stands in for a row of `encode_texts` that is not finite: 16-bit and 8-bit arithmetic may overflow where float32
+        does not. A row that is not finite here either has no vector in this model.
+
+        Args:
+            tokens: as `encode_texts` takes them.
+        Returns:
+            (n, dim) float32 of L2 norm 1, in input order, within the numerics class's tolerance of what `encode_texts` gives.
+        Raises:
+            EncoderError: the forward pass failed.
+        """
         ...
 
     def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Encode each image alone in float32, as `encode_texts_exact` does; (n, dim) float32."""
+        """Encode each image alone, in float32, by the model's own library; see `encode_texts_exact`."""
         ...
 
     def close(self) -> None:

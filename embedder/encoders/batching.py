@@ -30,14 +30,20 @@ def padded_chunks(order: Sequence[int], widths: Sequence[int], max_tokens: int) 
         start += count
 
 
-def packed_chunks(order: Sequence[int], tokens: Sequence[Tokens], max_tokens: int) -> Iterator[list[int]]:
-    """Cut an order into chunks of at most `max_tokens` tokens in all; a single longer item is a chunk of its own."""
+def packed_chunks(order: Sequence[int], tokens: Sequence[Tokens], budgets: Iterator[int]) -> Iterator[list[int]]:
+    """Cut an order into chunks of at most so many tokens in all; a single longer item is a chunk of its own.
+
+    Args:
+        order: indices of `tokens`.
+        tokens: ids of each item.
+        budgets: tokens of the first chunk, of the second, and so on without end.
+    """
     chunk: list[int] = []
-    filled = 0
+    filled, budget = 0, next(budgets)
     for index in order:
-        if chunk and filled + len(tokens[index]) > max_tokens:
+        if chunk and filled + len(tokens[index]) > budget:
             yield chunk
-            chunk, filled = [], 0
+            chunk, filled, budget = [], 0, next(budgets)
         chunk.append(index)
         filled += len(tokens[index])
     if chunk:

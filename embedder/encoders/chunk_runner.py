@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain, repeat
 from math import ceil
 from threading import Barrier
 from typing import TypeVar
@@ -16,6 +17,10 @@ _Chunk = TypeVar("_Chunk")
 _MAX_CPU_TOKENS = 2_048
 # Below this a chunk is not worth splitting: its matrix products lose a tenth of their speed.
 _MIN_CPU_TOKENS = 192
+# Each core's last chunk is cut in two from this size on: halves this large multiply as fast as a whole.
+_HALVED_TOKENS = 1_024
+# Chunks are filled with whole texts, so some room keeps the last one from being a leftover.
+_ROOM = 1.05
 _MAX_CUDA_TOKENS = 65_536
 
 
@@ -37,8 +42,18 @@ class ChunkRunner:
         if not self._on_cpu:
             return _MAX_CUDA_TOKENS
         rounds = ceil(total / (self._threads * _MAX_CPU_TOKENS))
-        # Chunks are filled with whole texts, so some room keeps the last one from being a leftover.
-        return max(_MIN_CPU_TOKENS, ceil(1.05 * total / (self._threads * rounds)))
+        return max(_MIN_CPU_TOKENS, ceil(_ROOM * total / (self._threads * rounds)))
+
+    def chunk_budgets(self, total: int) -> Iterator[int]:
+        """Yield how many tokens the first, second, ... chunk of a batch of `total` tokens may hold, without end.
+
+        Each core's last chunk is halved, so that a core that lost time to another process leaves its last half to the others.
+        """
+        most = self.chunk_tokens(total)
+        if not self._on_cpu or most < _HALVED_TOKENS:
+            return repeat(most)
+        full = self._threads * (ceil(total / (self._threads * _MAX_CPU_TOKENS)) - 1)
+        return chain(repeat(most, full), repeat(ceil(most / 2)))
 
     def chunk_items(self, count: int, most: int) -> int:
         """Return how many of `count` equal items a chunk may hold: `most`, or less where that leaves a core idle."""

@@ -12,7 +12,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from embedder.encoders.base import Vectors
-from embedder.encoders.precision import MIN_COSINE
+from embedder.encoders.precision_policy import MIN_COSINE
 from embedder.encoders.samples import SAMPLE_TEXTS, sample_image
 from embedder.encoders.tower_encoder import TowerEncoder
 from embedder.errors import GoldenMismatch
@@ -34,23 +34,24 @@ class GoldenReport:
     items: int
 
 
-def check_golden(encoder: TowerEncoder, path: Path | None) -> GoldenReport:
+def check_golden(encoder: TowerEncoder, path: Path | None, *, min_cosine: float = MIN_COSINE) -> GoldenReport:
     """Encode the golden items in one batch and compare them with each alone in float32, and with earlier starts.
 
     Args:
         encoder: the encoder that is to be served.
         path: folder of stored golden vectors, beside the cache: one file for each space, written when it is missing.
             None compares with float32 only.
+        min_cosine: the least that may be served; see `PrecisionPolicy.golden_cosine`.
     Raises:
-        GoldenMismatch: a vector is further away than `MIN_COSINE`, or the stored file can't be read; do not serve.
+        GoldenMismatch: a vector is further away than `min_cosine`, or the stored file can't be read; do not serve.
     """
     started = time.perf_counter()
     batched, exact = _encode_both_ways(encoder)
-    cosines = [_compare(batched, exact, "in float32, alone")]
+    cosines = [_compare(batched, exact, "in float32, alone", min_cosine)]
     if path is not None:
         file = path / f"{encoder.info.space_digest.hex()}.safetensors"
         if file.is_file():
-            cosines.append(_compare(batched, _read(file), f"stored in {file}"))
+            cosines.append(_compare(batched, _read(file), f"stored in {file}", min_cosine))
         else:
             _write(file, batched)
     return GoldenReport(
@@ -72,7 +73,7 @@ def _encode_both_ways(encoder: TowerEncoder) -> tuple[dict[str, Vectors], dict[s
     return batched, exact
 
 
-def _compare(vectors: dict[str, Vectors], expected: dict[str, Vectors], where: str) -> Vectors:
+def _compare(vectors: dict[str, Vectors], expected: dict[str, Vectors], where: str, min_cosine: float) -> Vectors:
     """Return the cosines of all items; both sides hold unit vectors by medium."""
     if {medium: rows.shape for medium, rows in vectors.items()} != {
         medium: rows.shape for medium, rows in expected.items()
@@ -83,9 +84,9 @@ def _compare(vectors: dict[str, Vectors], expected: dict[str, Vectors], where: s
         cosines: Vectors = np.einsum("nd,nd->n", rows, expected[medium])
         worst = int(np.argmin(np.where(np.isfinite(cosines), cosines, -np.inf)))
         # Not a number is no agreement.
-        if not cosines[worst] >= MIN_COSINE:
+        if not cosines[worst] >= min_cosine:
             raise GoldenMismatch(
-                f"golden {medium} {worst} has cosine {cosines[worst]:.6f} to its vector {where}; {MIN_COSINE} is wanted: "
+                f"golden {medium} {worst} has cosine {cosines[worst]:.6f} to its vector {where}; {min_cosine} is wanted: "
                 "choose precision=auto, or look for a damaged model or library"
             )
         found.append(cosines)

@@ -11,7 +11,8 @@ import torch
 from embedder.encoders.base import EncoderInfo
 from embedder.encoders.hub import fetch_folder
 from embedder.encoders.identity import IDENTITY_VERSION
-from embedder.encoders.precision import PrecisionSetting, image_tower, text_tower
+from embedder.encoders.precision import image_tower, text_tower
+from embedder.encoders.precision_policy import PrecisionPolicy, PrecisionSetting
 from embedder.encoders.tower_encoder import ImageSide, TextSide, TowerEncoder
 from embedder.encoders.towers import ImageModel, TextModel
 from embedder.errors import EncoderLoadError
@@ -27,7 +28,7 @@ def load_encoder(
     setting: str,
     *,
     device: str = "auto",
-    precision: PrecisionSetting = "auto",
+    precision: PrecisionSetting | PrecisionPolicy = "auto",
     limits: MediaLimits,
     threads: int = 0,
 ) -> TowerEncoder:
@@ -37,20 +38,22 @@ def load_encoder(
         setting: `default` (the embedded space), `open_clip:<architecture>/<pretrained>`, `hf:<repository>@<revision>`,
             or a folder that holds a sentence-transformers, transformers or open_clip model.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto` takes the fastest whose vectors stay within 0.9999 cosine of float32 on a few samples.
+        precision: a precision's name, or all that is asked of the numerics; `auto` takes the fastest that keeps the tolerance.
         limits: applied to image files before they are decoded.
         threads: CPU threads of this process's forward passes; 0 leaves torch's own choice, one for each core.
     Raises:
         EncoderLoadError: the setting is malformed or names nothing, or the model can't be loaded; it says what to do.
     """
-    if precision not in get_args(PrecisionSetting):
-        raise EncoderLoadError(f"precision={precision!r}; one of {', '.join(get_args(PrecisionSetting))} is allowed")
+    policy = precision if isinstance(precision, PrecisionPolicy) else PrecisionPolicy(setting=precision)
+    if policy.setting not in get_args(PrecisionSetting):
+        allowed = ", ".join(get_args(PrecisionSetting))
+        raise EncoderLoadError(f"precision={policy.setting!r}; one of {allowed} is allowed")
     place = _resolve_device(device)
     if threads:
         torch.set_num_threads(threads)
     text_model, image_model = _load_models(setting)
-    text = None if text_model is None else TextSide(text_model, text_tower(text_model, place, precision))
-    image = None if image_model is None else ImageSide(image_model, image_tower(image_model, place, precision))
+    text = None if text_model is None else TextSide(text_model, text_tower(text_model, place, policy))
+    image = None if image_model is None else ImageSide(image_model, image_tower(image_model, place, policy))
     return TowerEncoder(_describe(setting, place, text, image), limits, text=text, image=image)
 
 

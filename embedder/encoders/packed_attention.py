@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from embedder.encoders.base import Tokens
+from embedder.encoders.host_copies import to_device
 from embedder.encoders.packed_layout import MAX_BLOCK_LENGTH, PackedLayout, lay_out, lay_out_blocks
 
 
@@ -137,10 +138,10 @@ class VarlenAttention:
         ends = plain.lengths.cumsum(0)
         bounds = torch.cat([torch.zeros(1, dtype=torch.int64), ends, ends[-1:] + 1]).int()
         return VarlenLayout(
-            ids=plain.ids.to(self._device, non_blocking=True),
-            positions=plain.positions.to(self._device, non_blocking=True),
-            lengths=plain.lengths.to(self._device, non_blocking=True),
-            bounds=bounds.to(self._device, non_blocking=True),
+            ids=to_device(plain.ids, self._device),
+            positions=to_device(plain.positions, self._device),
+            lengths=to_device(plain.lengths, self._device),
+            bounds=to_device(bounds, self._device),
             longest=max(map(len, texts)),
         )
 

@@ -71,6 +71,8 @@ def build_stack(transformer: Any, like: torch.Tensor) -> PackedStack | None:
         return _modernbert(transformer, like)
     if family in ("bert", *_POSITIONS_BEHIND_PADDING):
         return _bert_family(transformer, like)
+    if family == "distilbert":
+        return _distilbert(transformer, like)
     return None
 
 
@@ -112,23 +114,68 @@ def _post_norm_block(
     else:
         query, key, value, out = inner.self.query, inner.self.key, inner.self.value, inner.output.dense
         norm, heads = inner.output.LayerNorm, inner.self.num_attention_heads
-    scale = (query.out_features // heads) ** -0.5
-    weight = torch.cat([query.weight * scale, key.weight, value.weight])
-    # A key's bias adds the same to all scores of a query, which the softmax takes out again. A value's bias reaches
-    # every token whole, since weights sum to 1, so it moves into the output's bias.
-    only_queries = torch.cat([query.bias * scale, torch.zeros_like(key.bias), torch.zeros_like(value.bias)])
+    qkv, joined = _post_norm_attention(query, key, value, out, heads, like)
     return PostNormBlock(
         heads=heads,
         attention=attention,
         bias=bias,
-        qkv=PackedLinear(weight, only_queries, like=like),
-        out=PackedLinear(out.weight, out.bias + out.weight @ value.bias, like=like),
+        qkv=qkv,
+        out=joined,
         up=PackedLinear(
             layer.intermediate.dense.weight, layer.intermediate.dense.bias, like=like, activation=activation
         ),
         down=PackedLinear(layer.output.dense.weight, layer.output.dense.bias, like=like),
         attention_norm=Norm(norm, like.device),
         output_norm=Norm(layer.output.LayerNorm, like.device),
+    )
+
+
+def _distilbert(model: Any, like: torch.Tensor) -> PackedStack | None:
+    config, embeddings = model.config, model.embeddings
+    activation = _ACTIVATIONS.get(config.activation)
+    if activation is None:
+        return None
+    attention = _attention(config.n_heads, like)
+    blocks = []
+    for layer in model.transformer.layer:
+        inner = layer.attention
+        qkv, out = _post_norm_attention(inner.q_lin, inner.k_lin, inner.v_lin, inner.out_lin, config.n_heads, like)
+        blocks.append(
+            PostNormBlock(
+                heads=config.n_heads,
+                attention=attention,
+                bias=None,
+                qkv=qkv,
+                out=out,
+                up=PackedLinear(layer.ffn.lin1.weight, layer.ffn.lin1.bias, like=like, activation=activation),
+                down=PackedLinear(layer.ffn.lin2.weight, layer.ffn.lin2.bias, like=like),
+                attention_norm=Norm(layer.sa_layer_norm, like.device),
+                output_norm=Norm(layer.output_layer_norm, like.device),
+            )
+        )
+    return PackedStack(
+        words=embeddings.word_embeddings.weight.detach().to(like.device),
+        places=embeddings.position_embeddings.weight.detach().to(like.device),
+        embedding_norm=Norm(embeddings.LayerNorm, like.device),
+        blocks=tuple(blocks),
+        final_norm=Norm(nn.Identity(), like.device),
+        attention=attention,
+        padding_id=None,
+    )
+
+
+def _post_norm_attention(
+    query: Any, key: Any, value: Any, out: Any, heads: int, like: torch.Tensor
+) -> tuple[PackedLinear, PackedLinear]:
+    """Join queries, keys and values into one layer, and give it with the output's."""
+    scale = (query.out_features // heads) ** -0.5
+    weight = torch.cat([query.weight * scale, key.weight, value.weight])
+    # A key's bias adds the same to all scores of a query, which the softmax takes out again. A value's bias reaches
+    # every token whole, since weights sum to 1, so it moves into the output's bias.
+    only_queries = torch.cat([query.bias * scale, torch.zeros_like(key.bias), torch.zeros_like(value.bias)])
+    return (
+        PackedLinear(weight, only_queries, like=like),
+        PackedLinear(out.weight, out.bias + out.weight @ value.bias, like=like),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 from torch.nn import functional
@@ -14,7 +15,7 @@ from embedder.encoders.chunk_runner import ChunkRunner
 from embedder.encoders.library_text import TransformersText
 from embedder.encoders.packed_families import PackedStack, build_stack
 from embedder.encoders.pooling import pool_packed
-from embedder.encoders.towers import Precision, TextModel
+from embedder.encoders.towers import DETERMINISTIC, Precision, TextModel
 
 # A single text from here on is shared by all cores; a shorter one is faster on one (measured).
 _SHARED_TOKENS = 256
@@ -24,7 +25,13 @@ class PackedText:
     """The text tower that runs packed tokens through a transformer's own weights."""
 
     def __init__(
-        self, module: TransformersText, stack: PackedStack, device: torch.device, precision: Precision
+        self,
+        module: TransformersText,
+        stack: PackedStack,
+        device: torch.device,
+        precision: Precision,
+        *,
+        deterministic: bool = False,
     ) -> None:
         """Join a stack with its model's pooling; `build_packed_text` makes the stack.
 
@@ -33,6 +40,7 @@ class PackedText:
             stack: the model's transformer, taken apart on the device.
             device: where to run.
             precision: what the stack computes in.
+            deterministic: each text is a chunk of its own on one thread, so its bits hang on nothing but itself.
         """
         self._stack = stack
         self._pooling = module.pooling
@@ -40,15 +48,18 @@ class PackedText:
         self._head = module.head if device.type == "cpu" else copy.deepcopy(module.head).to(device)
         self._dtype = precision.dtype
         self._runner = ChunkRunner(device)
-        self.numerics = f"{precision.name}-packed"
+        self._deterministic = deterministic
+        self.numerics = f"{precision.name}-packed" + (DETERMINISTIC if deterministic else "")
 
     def embed(self, tokens: Sequence[Tokens]) -> torch.Tensor:
         """Return (n, dim) float32 on the CPU, in input order; n is at least 1."""
         order = length_order(tokens)
         total = sum(map(len, tokens))
-        budget = self._runner.chunk_tokens(total)
-        chunks = [[tokens[index] for index in chunk] for chunk in packed_chunks(order, tokens, budget)]
-        sorted_rows = torch.cat(self._runner.run(self._forward, chunks, small=total < _SHARED_TOKENS))
+        budgets = repeat(1) if self._deterministic else self._runner.chunk_budgets(total)
+        chunks = [[tokens[index] for index in chunk] for chunk in packed_chunks(order, tokens, budgets)]
+        small = self._deterministic or total < _SHARED_TOKENS
+        # On CUDA the host lays out the next chunk while the device computes this one: only the copy back waits for both.
+        sorted_rows = torch.cat(self._runner.run(self._forward, chunks, small=small)).cpu()
         return torch.empty_like(sorted_rows).index_copy_(0, torch.tensor(order), sorted_rows)
 
     def close(self) -> None:
@@ -68,19 +79,24 @@ class PackedText:
                 x = block(x, layout, rotations)
             pooled = pool_packed(stack.final_norm(x)[:-1], layout.lengths, self._pooling)
             vectors: torch.Tensor = self._head(pooled)
-        return vectors.cpu()
+        return vectors
 
 
-def build_packed_text(model: TextModel, device: torch.device, precision: Precision) -> PackedText | None:
+def build_packed_text(
+    model: TextModel, device: torch.device, precision: Precision, *, deterministic: bool = False
+) -> PackedText | None:
     """Make a packed tower of a loaded model.
 
     Returns:
-        None where the model's architecture has no packed forward on this device in this precision.
+        None where the model's architecture has no packed forward on this device in this precision. On CUDA a chunk of one
+        text leaves the device idle: there the padded forward is the deterministic one.
     """
     if not isinstance(model.module, TransformersText):
         return None
-    if device.type == "cuda" and precision.dtype is torch.float32:
+    if device.type == "cuda" and (deterministic or precision.dtype is torch.float32):
         return None
     with torch.inference_mode():
         stack = build_stack(model.module.transformer, torch.empty(0, device=device, dtype=precision.dtype))
-    return None if stack is None else PackedText(model.module, stack, device, precision)
+    if stack is None:
+        return None
+    return PackedText(model.module, stack, device, precision, deterministic=deterministic)

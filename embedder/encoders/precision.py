@@ -1,109 +1,181 @@
-"""Precision: which numerics class a tower runs in on this device."""
+"""Precision: which numerics class a tower runs in on this device, by what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
+import structlog
 import torch
 from torch.nn import functional
 
 from embedder.encoders.library_image import LibraryImage, embed_images_exactly
 from embedder.encoders.library_text import LibraryText, embed_texts_exactly
-from embedder.encoders.packed_text import build_packed_text
+from embedder.encoders.measurement_store import MeasurementStore
+from embedder.encoders.precision_measurement import ImageMeasurer, Measurement, TextMeasurer, fastest
+from embedder.encoders.precision_policy import PrecisionPolicy, PrecisionSetting
 from embedder.encoders.samples import SAMPLE_TEXTS, sample_image
-from embedder.encoders.towers import BF16, FP16, FP32, ImageModel, ImageTower, Precision, TextModel, TextTower
+from embedder.encoders.tower_builder import build_image, build_text, candidates
+from embedder.encoders.towers import DETERMINISTIC, FP32, ImageModel, ImageTower, TextModel, TextTower
 from embedder.errors import EncoderError, EncoderLoadError
 from embedder.media.limits import MediaLimits
 
-PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
-
-MIN_COSINE = 0.9999
-"""How near every vector stays to the one that float32 gives for its content alone."""
-
-_NAMED = {"fp32": FP32, "bf16": BF16, "fp16": FP16}
-_NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+_log = structlog.get_logger(__name__)
+_Tower = TypeVar("_Tower", TextTower, ImageTower)
 
 
-def text_tower(model: TextModel, device: torch.device, setting: PrecisionSetting) -> TextTower:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice(Generic[_Tower]):
+    """One side of an encoder whose precision is to be chosen.
+
+    Attributes:
+        medium: `text` or `image`, for the log.
+        names: the precisions to choose from, the likely fastest first.
+        build: makes a tower in a precision.
+        keeps: whether a tower keeps the samples within the tolerance.
+        measurer: makes what compares a tower with the reference; takes some seconds.
+        reference: makes the tower in float32 that others are timed beside.
+        plainest: makes the tower of the library's own forward in float32.
+    """
+
+    medium: str
+    names: Sequence[PrecisionSetting]
+    build: Callable[[PrecisionSetting], _Tower]
+    keeps: Callable[[_Tower], bool]
+    measurer: Callable[[_Tower], Callable[[_Tower], Measurement]]
+    reference: Callable[[], _Tower]
+    plainest: Callable[[], _Tower]
+
+
+def text_tower(model: TextModel, device: torch.device, policy: PrecisionPolicy) -> TextTower:
     """Choose and build the text tower.
 
     Args:
         model: the loaded model.
         device: where it is to run.
-        setting: a precision's name, or `auto`: the first of bf16 (where the processor computes in it) and fp32, packed
-            before padded, that keeps the samples within `MIN_COSINE` of the library's own forward in float32.
+        policy: a precision, or `auto` with its tolerance.
     Raises:
-        EncoderLoadError: the device does not compute in that precision.
+        EncoderLoadError: the device does not compute in that precision, or a library is missing.
     """
-    if setting != "auto":
-        precision = _named(setting, device)
-        return build_packed_text(model, device, precision) or LibraryText(model, device, precision)
-    tokens = model.tokenizer.tokenize(SAMPLE_TEXTS)
-    exact = embed_texts_exactly(model, tokens)
-    for tower in _text_candidates(model, device):
-        if _keeps(tower.embed, tokens, exact):
+
+    def keeps(tower: TextTower) -> bool:
+        tokens = model.tokenizer.tokenize(SAMPLE_TEXTS)
+        return _keeps(tower.embed, tokens, embed_texts_exactly(model, tokens), policy.tolerance)
+
+    choice: _Choice[TextTower] = _Choice(
+        medium="text",
+        names=candidates(device, policy.tolerance) if policy.setting == "auto" else (policy.setting,),
+        build=lambda name: build_text(model, device, name, policy),
+        keeps=keeps,
+        measurer=lambda fp32: TextMeasurer(model, fp32).measure,
+        reference=lambda: build_text(model, device, "fp32", replace(policy, deterministic=False)),
+        plainest=lambda: LibraryText(model, device, FP32, deterministic=policy.deterministic),
+    )
+    return _take(choice, policy, model.identity, device)
+
+
+def image_tower(model: ImageModel, device: torch.device, policy: PrecisionPolicy) -> ImageTower:
+    """Choose and build the image tower, as `text_tower` does; with 8-bit texts on a CPU, images choose by themselves."""
+    if policy.setting == "int8" and device.type == "cpu":
+        policy = replace(policy, setting="auto")
+
+    def keeps(tower: ImageTower) -> bool:
+        pixels = [model.transform.prepare(sample_image(), MediaLimits())]
+        return _keeps(tower.embed, pixels, embed_images_exactly(model, pixels), policy.tolerance)
+
+    names = tuple(name for name in candidates(device, policy.tolerance) if name != "int8")
+    choice: _Choice[ImageTower] = _Choice(
+        medium="image",
+        names=names if policy.setting == "auto" else (policy.setting,),
+        build=lambda name: build_image(model, device, name, policy),
+        keeps=keeps,
+        measurer=lambda fp32: ImageMeasurer(model, fp32).measure,
+        reference=lambda: LibraryImage(model, device, FP32),
+        plainest=lambda: LibraryImage(model, device, FP32, deterministic=policy.deterministic),
+    )
+    return _take(choice, policy, model.identity, device)
+
+
+def _take(choice: _Choice[_Tower], policy: PrecisionPolicy, identity: dict[str, str], device: torch.device) -> _Tower:
+    if policy.folder is not None:
+        store = MeasurementStore(policy.folder, identity, device)
+        return _take_fastest(choice, policy, store)
+    if policy.setting != "auto":
+        return choice.build(policy.setting)
+    for name in choice.names:
+        tower = choice.build(name)
+        if choice.keeps(tower):
             return tower
         tower.close()
-    return LibraryText(model, device, FP32)
+    return choice.plainest()
 
 
-def image_tower(model: ImageModel, device: torch.device, setting: PrecisionSetting) -> ImageTower:
-    """Choose and build the image tower, as `text_tower` does."""
-    if setting != "auto":
-        return LibraryImage(model, device, _named(setting, device))
-    pixels = [model.transform.prepare(sample_image(), MediaLimits())]
-    exact = embed_images_exactly(model, pixels)
-    for precision in _sixteen_bits(device):
-        tower = LibraryImage(model, device, precision)
-        if _keeps(tower.embed, pixels, exact):
-            return tower
-        tower.close()
-    return LibraryImage(model, device, FP32)
+def _take_fastest(choice: _Choice[_Tower], policy: PrecisionPolicy, store: MeasurementStore) -> _Tower:
+    """Measure what was not measured before, and take the fastest that keeps the tolerance, or the one that was named."""
+    suffix = DETERMINISTIC if policy.deterministic else ""
+    missing = [name for name in choice.names if store.get(name + suffix) is None]
+    if missing:
+        _log.info("measuring precisions, once for this model on this machine", medium=choice.medium, precisions=missing)
+        reference = choice.reference()
+        try:
+            measure = choice.measurer(reference)
+            for name in missing:
+                if found := _measure(choice, name, measure, is_named=policy.setting != "auto"):
+                    store.put(name + suffix, found)
+        finally:
+            reference.close()
+    measured = {name: found for name in choice.names if (found := store.get(name + suffix)) is not None}
+    for found in measured.values():
+        _report(choice.medium, found)
+    best = fastest(list(measured.values()), policy.tolerance if policy.setting == "auto" else -1.0)
+    if best is None:
+        return choice.plainest()
+    chosen = next(name for name, found in measured.items() if found is best)
+    _log.info("precision chosen", medium=choice.medium, numerics=best.numerics, setting=policy.setting)
+    return choice.build(chosen)
 
 
-def _text_candidates(model: TextModel, device: torch.device) -> Iterator[TextTower]:
-    for precision in (*_sixteen_bits(device), FP32):
-        packed = build_packed_text(model, device, precision)
-        if packed is not None:
-            yield packed
-        elif precision is not FP32:
-            yield LibraryText(model, device, precision)
+def _measure(
+    choice: _Choice[_Tower],
+    name: PrecisionSetting,
+    measure: Callable[[_Tower], Measurement],
+    *,
+    is_named: bool,
+) -> Measurement | None:
+    """Build and measure one precision; None where `auto` must do without it."""
+    try:
+        tower = choice.build(name)
+        try:
+            return measure(tower)
+        finally:
+            tower.close()
+    except (RuntimeError, EncoderError, EncoderLoadError) as error:
+        if is_named and isinstance(error, EncoderLoadError):
+            raise
+        if is_named:
+            raise EncoderLoadError(f"precision={name} does not run here: {error}") from error
+        _log.warning("precision passed over", medium=choice.medium, precision=name, error=str(error))
+        return None
 
 
-def _sixteen_bits(device: torch.device) -> tuple[Precision, ...]:
-    if device.type == "cuda":
-        return (BF16, FP16)
-    return (BF16,) if _computes_bf16() else ()
+def _report(medium: str, found: Measurement) -> None:
+    _log.info(
+        "precision measured",
+        medium=medium,
+        numerics=found.numerics,
+        min_cosine=round(found.min_cosine, 6),
+        recall_at_10=None if found.recall_at_10 is None else round(found.recall_at_10, 4),
+        items_per_s=round(found.items_per_s, 1),
+        speed_vs_fp32=round(found.speed, 2),
+        items=found.items,
+    )
 
 
-def _named(setting: PrecisionSetting, device: torch.device) -> Precision:
-    if setting == "fp16" and device.type != "cuda":
-        raise EncoderLoadError(
-            f"precision=fp16 needs a CUDA device, and device={device}; fp32 and bf16 are allowed here"
-        )
-    return _NAMED[setting]
-
-
-def _keeps(
-    embed: Callable[[Sequence[object]], torch.Tensor] | Callable[..., torch.Tensor],
-    items: Sequence[object],
-    exact: torch.Tensor,
-) -> bool:
+def _keeps(embed: Callable[..., torch.Tensor], items: Sequence[object], exact: torch.Tensor, tolerance: float) -> bool:
     try:
         cosines = functional.cosine_similarity(embed(items), exact)
     except (RuntimeError, EncoderError):
         # The device lacks a kernel for this precision or shape.
         return False
-    return bool((cosines >= MIN_COSINE).all())
-
-
-def _computes_bf16() -> bool:
-    """Whether the processor multiplies in bf16; without it, bf16 is slower than float32."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return not _NATIVE_BF16_FLAGS.isdisjoint(flags.split())
+    return bool((cosines >= tolerance).all())

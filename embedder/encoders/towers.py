@@ -56,6 +56,9 @@ class Precision:
     dtype: torch.dtype
 
 
+DETERMINISTIC = "-deterministic"
+"""Ends the numerics class of towers whose vectors are bitwise equal whatever their neighbours."""
+
 FP32 = Precision("fp32", torch.float32)
 BF16 = Precision("bf16", torch.bfloat16)
 FP16 = Precision("fp16", torch.float16)

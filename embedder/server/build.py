@@ -11,6 +11,7 @@ from embedder.config import ServeSettings
 from embedder.encoders.base import Encoder
 from embedder.encoders.golden import check_golden
 from embedder.encoders.load import load_encoder
+from embedder.encoders.precision_policy import PrecisionPolicy
 from embedder.engine.contents import Lane
 from embedder.engine.engine import Engine, EngineSettings
 from embedder.engine.warm_up import warm_up
@@ -43,7 +44,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     shared = _open_shared_cache(settings, stack)
     ledger = Ledger(settings.ledger_path)
     stack.callback(ledger.close)
-    encoder = _load_encoder(settings)
+    encoder = open_encoder(settings)
     stack.callback(encoder.close)
     space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
     engine = Engine(
@@ -75,6 +76,16 @@ def media_limits(settings: ServeSettings) -> MediaLimits:
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,
+    )
+
+
+def precision_policy(settings: ServeSettings) -> PrecisionPolicy:
+    """Return what the settings ask of the numerics."""
+    return PrecisionPolicy(
+        setting=settings.precision,
+        tolerance=settings.precision_tolerance,
+        deterministic=settings.deterministic,
+        folder=settings.data_dir / "precision",
     )
 
 
@@ -115,17 +126,23 @@ def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRun
     return heads, indexes
 
 
-def _load_encoder(settings: ServeSettings) -> Encoder:
+def open_encoder(settings: ServeSettings) -> Encoder:
+    """Load the encoder that the settings name, and check it on its golden items.
+
+    Raises:
+        ConfigurationError: it can't be loaded, or it fails its golden items.
+    """
     start = time.perf_counter()
+    policy = precision_policy(settings)
     encoder = load_encoder(
         settings.model,
         device=settings.device,
-        precision=settings.precision,
+        precision=policy,
         limits=media_limits(settings),
         threads=settings.threads,
     )
     info = encoder.info
-    report = check_golden(encoder, settings.data_dir / "golden")
+    report = check_golden(encoder, settings.data_dir / "golden", min_cosine=policy.golden_cosine)
     _log.info(
         "encoder ready",
         model=info.model_id,

@@ -43,6 +43,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         bos_token_id=1,
         eos_token_id=2,
     ),
+    "camembert": lambda: transformers.CamembertConfig(**SIZES),
+    "distilbert": lambda: transformers.DistilBertConfig(
+        dim=64, n_layers=3, n_heads=4, hidden_dim=96, vocab_size=SIZES["vocab_size"], pad_token_id=0
+    ),
     # No packed forward: the library's own serves it.
     "electra": lambda: transformers.ElectraConfig(**SIZES, embedding_size=64),
 }

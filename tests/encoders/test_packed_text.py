@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import repeat
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from embedder.encoders.towers import BF16, FP32, TextModel
 from embedder.encoders.transformers_models import load_transformers_text
 
 CPU = torch.device("cpu")
-PACKED = ("bert", "roberta", "xlm-roberta", "mpnet", "modernbert")
+PACKED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert", "distilbert")
 
 
 @pytest.fixture(params=PACKED)
@@ -56,6 +57,19 @@ def test_packed_vectors_in_bf16_stay_near(model: TextModel) -> None:
     vectors = packed.embed(tokens)
     packed.close()
     assert cosine_similarity(vectors, embed_texts_exactly(model, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("family", [*PACKED, "electra"])
+def test_vectors_do_not_hang_on_neighbours_order_or_batch_size(load, text_folder, family) -> None:
+    encoder = load(text_folder(family), precision="fp32")
+    tokens = token_ids(LENGTHS)
+    exact = encoder.encode_texts_exact(tokens)
+    shuffled = np.random.default_rng(1).permutation(len(tokens))
+    for size in (1, 3, len(tokens)):
+        for order in (np.arange(len(tokens)), shuffled):
+            parts = [order[start : start + size] for start in range(0, len(order), size)]
+            vectors = np.concatenate([encoder.encode_texts([tokens[index] for index in part]) for part in parts])
+            assert np.einsum("nd,nd->n", vectors, exact[order]).min() > 0.99999
 
 
 def test_texts_longer_than_a_block_go_the_long_way(text_folder) -> None:
@@ -126,9 +140,9 @@ def test_buckets_hold_each_token_once_with_little_padding() -> None:
 
 def test_chunks_hold_every_text_once_within_their_budget() -> None:
     tokens = token_ids([50, 40, 30, 30, 5, 4, 1])
-    packed = list(packed_chunks(range(7), tokens, 64))
+    packed = list(packed_chunks(range(7), tokens, repeat(64)))
     assert [index for chunk in packed for index in chunk] == list(range(7))
     assert all(sum(len(tokens[index]) for index in chunk) <= 64 for chunk in packed)
     padded = list(padded_chunks(range(7), [50, 40, 30, 30, 5, 4, 1], 64))
     assert padded == [[0], [1], [2, 3], [4, 5, 6]]
-    assert list(packed_chunks([0], tokens, 10)) == list(padded_chunks([0], [50], 10)) == [[0]]
+    assert list(packed_chunks([0], tokens, repeat(10))) == list(padded_chunks([0], [50], 10)) == [[0]]
