@@ -15,6 +15,7 @@ from embedder.encoders.precision import PrecisionSetting, image_tower, text_towe
 from embedder.encoders.tower_encoder import ImageSide, TextSide, TowerEncoder
 from embedder.encoders.towers import ImageModel, TextModel
 from embedder.errors import EncoderLoadError
+from embedder.media.decoding.job import Decoder
 from embedder.media.limits import MediaLimits
 from embedder_client.content_hash import Modality
 
@@ -30,6 +31,7 @@ def load_encoder(
     precision: PrecisionSetting = "auto",
     limits: MediaLimits,
     threads: int = 0,
+    decoder: Decoder | None = None,
 ) -> TowerEncoder:
     """Load an encoder: weights from safetensors only, no code from a model's folder.
 
@@ -40,6 +42,7 @@ def load_encoder(
         precision: `auto` takes the fastest whose vectors stay within 0.9999 cosine of float32 on a few samples.
         limits: applied to image files before they are decoded.
         threads: CPU threads of this process's forward passes; 0 leaves torch's own choice, one for each core.
+        decoder: where image files are decoded; None: in the thread that prepares them, without limits on memory and time.
     Raises:
         EncoderLoadError: the setting is malformed or names nothing, or the model can't be loaded; it says what to do.
     """
@@ -51,7 +54,8 @@ def load_encoder(
     text_model, image_model = _load_models(setting)
     text = None if text_model is None else TextSide(text_model, text_tower(text_model, place, precision))
     image = None if image_model is None else ImageSide(image_model, image_tower(image_model, place, precision))
-    return TowerEncoder(_describe(setting, place, text, image), limits, text=text, image=image)
+    info = _describe(setting, place, text, image)
+    return TowerEncoder(info, limits, text=text, image=image, decoder=decoder)
 
 
 def _load_models(setting: str) -> tuple[TextModel | None, ImageModel | None]:

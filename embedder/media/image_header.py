@@ -27,6 +27,7 @@ _OPENERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], ImageFile.ImageFile]], 
     (b"II+\0", "TIFF", TiffImageFile),
     (b"MM\0+", "TIFF", TiffImageFile),
 )
+_JPEG_SCAN = b"\xff\xda"
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
 
@@ -38,7 +39,7 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
 
     Args:
         data: a whole image file.
-        limits: `max_image_bytes`, `max_image_side` and `max_image_pixels` apply.
+        limits: `max_image_bytes`, `max_image_side`, `max_image_pixels` and `max_image_scans` apply.
     Returns:
         The opened image; its pixels are not decoded yet.
     Raises:
@@ -57,6 +58,9 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
             if isinstance(image, TiffImageFile):
                 # A tile is decoded whole, also when the image is smaller than it.
                 _check_size(_tile_side(image, _TIFF_TILE_WIDTH), _tile_side(image, _TIFF_TILE_LENGTH), limits)
+            if name == "JPEG" and "progression" in image.info:
+                # A scan may be almost empty and still costs a pass over the whole picture.
+                limits.check("max_image_scans", data.count(_JPEG_SCAN))
             return image
     raise InvalidContent("the file is not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
 

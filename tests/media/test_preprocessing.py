@@ -61,6 +61,6 @@ def test_a_large_jpeg_is_reduced_by_its_decoder_without_moving(image_file, photo
     exif[0x0112] = orientation
     data = image_file(large, "JPEG", quality=90, exif=exif)
     transform = PixelTransform(64)
-    assert load_image(data, LIMITS, needed=transform._needed_size).image.width < max(size) * 2 / 3
+    assert load_image(data, LIMITS, needed=transform.target.needed_size).pixels.shape[1] < max(size) * 2 / 3
     whole = transform.apply(decode_image(data, LIMITS))
     assert np.abs(transform.prepare(data, LIMITS).astype(int) - whole).mean() < 0.5
