@@ -139,6 +139,13 @@ class ServeSettings(BaseSettings):
         "error and nobody else anything. 0: decoded in the service's own process, where no such limit holds.",
     )
 
+    max_inline_pixels: int = Field(
+        1_000_000,
+        ge=0,
+        description="Plain baseline JPEGs of at most this width x height are decoded in the service's own process by libjpeg-turbo, at five "
+        "sixths of the processor time. 0: every file goes to a decode worker.",
+    )
+
     # Limits of one content
     max_text_bytes: Bytes = Field(
         256 << 10, ge=1, description="Longest text; tokens beyond the model's limit are cut, as is usual."

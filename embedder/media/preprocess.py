@@ -18,6 +18,7 @@ from embedder.media.sizes import ResizeMode, TargetSize
 
 Interpolation = Literal["bicubic", "bilinear"]
 
+_HERE = InlineDecoder()
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -78,7 +79,7 @@ class PixelTransform:
         """
         limits.check("max_image_bytes", len(data))
         job = DecodeJob("image", data, limits, asdict(self.target))
-        with closing((decoder or InlineDecoder()).run(job)) as results:
+        with closing((decoder or _HERE).run(job)) as results:
             decoded = next(results)
             width, height = decoded.facts["width"], decoded.facts["height"]
             return self._to_square(LoadedImage(decoded.pixels, width, height), resize)

@@ -17,6 +17,7 @@ from embedder.engine.warm_up import warm_up
 from embedder.errors import ConfigurationError
 from embedder.media.decoding.job import Decoder, InlineDecoder
 from embedder.media.decoding.pool import DecodePool
+from embedder.media.decoding.routed import RoutedDecoder
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
@@ -134,7 +135,7 @@ def _start_decoder(settings: ServeSettings, stack: ExitStack) -> Decoder:
     except OSError as error:
         raise ConfigurationError(f"decode_workers={settings.decode_workers} can't be started: {error}") from error
     stack.callback(pool.close)
-    return pool
+    return RoutedDecoder(InlineDecoder(), pool, max_inline_pixels=settings.max_inline_pixels)
 
 
 def _load_encoder(settings: ServeSettings, decoder: Decoder) -> Encoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -15,6 +16,8 @@ from embedder.media.limits import MediaLimits
 Frame = npt.NDArray[np.uint8]
 Allocate = Callable[[int, int], Frame]
 """(height, width) to (height, width, 3) uint8 to decode into: in shared memory where another process waits for it."""
+
+_KEPT_BYTES = 4 << 20
 
 JOBS: Mapping[str, str] = {
     "image": "embedder.media.image_job:run_image_job",
@@ -92,12 +95,25 @@ class Decoder(Protocol):
 class InlineDecoder:
     """Runs jobs in the calling thread: limits on headers hold, those on memory and time do not."""
 
+    def __init__(self) -> None:
+        self._kept = threading.local()
+
     def run(self, job: DecodeJob) -> Generator[Decoded, None, None]:
         """Run a job; see `Decoder`."""
-        for decoded in job_function(job.kind)(job.data, job.limits, job.options, _allocate):
+        for decoded in job_function(job.kind)(job.data, job.limits, job.options, self._allocate):
             yield decoded
             if decoded.is_last:
                 return
+
+    def _allocate(self, height: int, width: int) -> Frame:
+        """Return memory that this thread decoded to before, where it is enough: new memory costs a tenth of a decode."""
+        length = height * width * 3
+        if length > _KEPT_BYTES:
+            return np.empty((height, width, 3), np.uint8)
+        kept: Frame | None = getattr(self._kept, "pixels", None)
+        if kept is None:
+            kept = self._kept.pixels = np.empty(_KEPT_BYTES, np.uint8)
+        return kept[:length].reshape(height, width, 3)
 
 
 def job_function(kind: str) -> Callable[[Any, MediaLimits, Mapping[str, Any], Allocate], Iterator[Decoded]]:
@@ -107,7 +123,3 @@ def job_function(kind: str) -> Callable[[Any, MediaLimits, Mapping[str, Any], Al
         import_module(module), name
     )
     return function
-
-
-def _allocate(height: int, width: int) -> Frame:
-    return np.empty((height, width, 3), np.uint8)
