@@ -142,8 +142,8 @@ class ServeSettings(BaseSettings):
     max_inline_pixels: int = Field(
         1_000_000,
         ge=0,
-        description="Plain baseline JPEGs of at most this width x height are decoded in the service's own process by libjpeg-turbo, at five "
-        "sixths of the processor time. 0: every file goes to a decode worker.",
+        description="Baseline JPEGs of at most this width x height are decoded in the service's own process by libjpeg-turbo, which "
+        "saves a sixth of the processor time. 0: every file goes to a decode worker.",
     )
 
     # Limits of one content

@@ -25,6 +25,8 @@ from embedder.media.limits import MediaLimits
 
 MESSAGE_BYTES = 64 << 10
 _MAX_OPEN_FILES = 64
+# Decoding gives way to the device's threads and to answering, and still gets a quarter of a busy core.
+_NICENESS = 5
 
 
 class DecodeWorker:
@@ -109,6 +111,7 @@ def _address_space_bytes() -> int:
 def _harden() -> None:
     """Leave to this process only what decoding needs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the socket
+    os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     warnings.simplefilter("ignore")  # decoders warn of what strangers send, on standard error too
