@@ -20,7 +20,7 @@ from embedder.media.image_header import open_image
 from embedder.media.limits import MediaLimits
 from embedder.media.plain_decoders import decode_plain
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Raised whenever the same file and parameters give other pixels than before."""
 
 _EXIF_ORIENTATION = 0x0112

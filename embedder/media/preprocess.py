@@ -34,7 +34,7 @@ class PixelTransform:
     """A model's way from an image to its input, up to the normalization (which the encoder does on its device).
 
     The pixels are those of open_clip's evaluation transform, Pillow's antialiased resize and a centre crop, but for roundings; a
-    JPEG of at least six times the model's size is first reduced by its decoder, which moves pixels by a fraction of a level.
+    JPEG of at least twelve times the model's size is first reduced by its decoder, which moves pixels by a fraction of a level.
 
     Attributes:
         size: height and width of the result in pixels.

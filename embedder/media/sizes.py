@@ -8,7 +8,8 @@ from typing import Literal
 ResizeMode = Literal["shortest", "longest", "squash"]
 
 # A decoder's own reduction leaves the resize at least this factor, so that its filter still shapes the pixels.
-_MIN_REDUCTION = 3
+# Measured on photographs: with 4 the least cosine of a vector to the reference's is 0.9974, with 6 it is 0.99999.
+_MIN_REDUCTION = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,10 @@ from PIL import Image
 
 from embedder.encoders.base import Pixels
 from embedder.encoders.default_space.model import PREPROCESS
-from embedder.encoders.default_space.photographs import Photograph
+from embedder.encoders.default_space.photographs import Photograph, packaged_photographs
+from embedder.encoders.load import load_encoder
 from embedder.encoders.tower_encoder import TowerEncoder
+from embedder.media.limits import MediaLimits
 
 SIZES = ((225, 225), (300, 400), (640, 480), (1024, 768), (1920, 1080), (2048, 2731))
 """Width and height in pixels: from hardly larger than the model's own to several times reduced by the JPEG decoder."""
@@ -44,6 +48,22 @@ def preparation_cosines(encoder: TowerEncoder, files: Sequence[bytes]) -> npt.ND
     expected = encoder.encode_images_exact([_reference_pixels(file) for file in files])
     cosines: npt.NDArray[np.float32] = (served * expected).sum(axis=1)
     return cosines
+
+
+def measure_preparation() -> dict[str, Any]:
+    """Load the default space as it is served, and measure `preparation_cosines` over all photographs and sizes."""
+    encoder = load_encoder("default", device="cpu", limits=MediaLimits())
+    try:
+        cosines = preparation_cosines(encoder, list(photograph_files(packaged_photographs())))
+    finally:
+        encoder.close()
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "files": len(cosines),
+        "sizes": len(SIZES),
+        "min_cosine": round(float(cosines.min()), 6),
+        "median_cosine": round(float(np.median(cosines)), 7),
+    }
 
 
 def _reference_pixels(file: bytes) -> Pixels:
