@@ -21,7 +21,7 @@ from embedder_client import Client
 from embedder_client.v1 import content_pb2, embedding_service_pb2
 
 _BATCH = 32
-_IMAGES = 256
+_IMAGES = 128
 _ROUNDS = 3
 _CALLS_IN_FLIGHT = 4
 
