@@ -143,7 +143,21 @@ class ServeSettings(BaseSettings):
         description="Estimated device milliseconds that may wait in the interactive lane; beyond, calls are refused at once.",
     )
     max_bulk_queue_ms: int = Field(120_000, ge=1, description="The same for the bulk lane.")
-    prepare_threads: int = Field(2, ge=1, description="Threads that tokenize and decode what the cache does not hold.")
+    prepare_threads: int = Field(2, ge=1, description="Threads that tokenize what the cache does not hold.")
+    decode_workers: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Processes that decode images, each held to the memory and time below; a file that kills one costs its sender an "
+        "error and nobody else anything. 0: decoded in the service's own process, where no such limit holds.",
+    )
+
+    max_inline_pixels: int = Field(
+        1_000_000,
+        ge=0,
+        description="Baseline JPEGs of at most this width x height are decoded in the service's own process by libjpeg-turbo, which "
+        "saves a sixth of the processor time. 0: every file goes to a decode worker.",
+    )
 
     # Limits of one content
     max_text_bytes: Bytes = Field(
@@ -154,6 +168,22 @@ class ServeSettings(BaseSettings):
         50_000_000, ge=1, description="Largest width x height; checked before a pixel is decoded."
     )
     max_image_side: int = Field(16_384, ge=1, description="Largest width or height.")
+    max_image_scans: int = Field(
+        100, ge=1, description="Most passes of a progressive JPEG; each costs as much time as the picture."
+    )
+    max_decode_memory_bytes: Bytes = Field(
+        1 << 30,
+        ge=64 << 20,
+        description="Memory that each decode worker may take for one file; an image takes up to 11 bytes a pixel.",
+    )
+    max_decode_cpu_ms: int = Field(
+        10_000, ge=10, description="Processor time of a decode worker for one file; beyond, the worker is replaced."
+    )
+    max_decode_ms: int = Field(
+        60_000,
+        ge=10,
+        description="Time for one file from start to end; beyond, its worker counts as hung and is replaced.",
+    )
 
     # What is kept
     data_dir: Path = Field(

@@ -36,6 +36,15 @@ class Result:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of a benchmark's result: rows under its columns, keys and notes; see `Result`."""
+
+    rows: Sequence[Sequence[str]]
+    keys: Mapping[str, float | None]
+    notes: Sequence[str] = ()
+
+
 def main(name: str, description: str, measure: Callable[[bool, Console], Result]) -> None:
     """Run one benchmark from the command line.
 

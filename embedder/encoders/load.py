@@ -16,6 +16,7 @@ from embedder.encoders.precision_policy import PrecisionPolicy, PrecisionSetting
 from embedder.encoders.tower_encoder import ImageSide, TextSide, TowerEncoder
 from embedder.encoders.towers import ImageModel, TextModel
 from embedder.errors import EncoderLoadError
+from embedder.media.decoding.job import Decoder
 from embedder.media.limits import MediaLimits
 from embedder_client.content_hash import Modality
 
@@ -31,6 +32,7 @@ def load_encoder(
     precision: PrecisionSetting | PrecisionPolicy = "auto",
     limits: MediaLimits,
     threads: int = 0,
+    decoder: Decoder | None = None,
 ) -> TowerEncoder:
     """Load an encoder: weights from safetensors only, no code from a model's folder.
 
@@ -41,6 +43,7 @@ def load_encoder(
         precision: a precision's name, or all that is asked of the numerics; `auto` takes the fastest that keeps the tolerance.
         limits: applied to image files before they are decoded.
         threads: CPU threads of this process's forward passes; 0 leaves torch's own choice, one for each core.
+        decoder: where image files are decoded; None: in the thread that prepares them, without limits on memory and time.
     Raises:
         EncoderLoadError: the setting is malformed or names nothing, or the model can't be loaded; it says what to do.
     """
@@ -54,7 +57,8 @@ def load_encoder(
     text_model, image_model = _load_models(setting)
     text = None if text_model is None else TextSide(text_model, text_tower(text_model, place, policy))
     image = None if image_model is None else ImageSide(image_model, image_tower(image_model, place, policy))
-    return TowerEncoder(_describe(setting, place, text, image), limits, text=text, image=image)
+    info = _describe(setting, place, text, image)
+    return TowerEncoder(info, limits, text=text, image=image, decoder=decoder)
 
 
 def _load_models(setting: str) -> tuple[TextModel | None, ImageModel | None]:

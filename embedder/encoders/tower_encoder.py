@@ -16,6 +16,7 @@ from embedder.encoders.library_text import embed_texts_exactly
 from embedder.encoders.pixel_resize import resize_pixels
 from embedder.encoders.towers import ImageModel, ImageTower, TextModel, TextTower
 from embedder.errors import EncoderError, OutOfDeviceMemory, UnsupportedModality
+from embedder.media.decoding.job import Decoder
 from embedder.media.limits import MediaLimits
 
 _Item = TypeVar("_Item")
@@ -41,7 +42,13 @@ class TowerEncoder:
     """An encoder of texts, images or both, made of towers; see `embedder.encoders.base.Encoder` for its contract."""
 
     def __init__(
-        self, info: EncoderInfo, limits: MediaLimits, *, text: TextSide | None = None, image: ImageSide | None = None
+        self,
+        info: EncoderInfo,
+        limits: MediaLimits,
+        *,
+        text: TextSide | None = None,
+        image: ImageSide | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         """Join the sides.
 
@@ -50,11 +57,13 @@ class TowerEncoder:
             limits: applied to image files before they are decoded.
             text: None where the model has no text tower.
             image: None where the model has no image tower.
+            decoder: where image files are decoded; None: in the thread that prepares them.
         """
         self._info = info
         self._limits = limits
         self._text = text
         self._image = image
+        self._decoder = decoder
 
     @property
     def info(self) -> EncoderInfo:
@@ -67,7 +76,8 @@ class TowerEncoder:
 
     def prepare_image(self, data: bytes) -> Pixels:
         """Decode and resize one image file to (3, image_size, image_size) uint8; raises InvalidContent."""
-        return self._image_side().model.transform.prepare(data, self._limits, resize=resize_pixels)
+        transform = self._image_side().model.transform
+        return transform.prepare(data, self._limits, decoder=self._decoder, resize=resize_pixels)
 
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises EncoderError."""

@@ -54,7 +54,8 @@ class EngineSettings:
         max_batch_tokens: token budget of one batch of texts.
         max_batch_images: budget of one batch of images.
         max_queue_s: estimated device seconds that may wait, by lane, before a call is refused.
-        prepare_threads: threads that tokenize and decode.
+        prepare_threads: threads that tokenize.
+        decode_threads: threads that decode, or wait for a process that does.
         limits: how large one content may be.
     """
 
@@ -62,6 +63,7 @@ class EngineSettings:
     max_batch_images: int = 16
     max_queue_s: dict[Lane, float] = field(default_factory=lambda: {Lane.INTERACTIVE: 10.0, Lane.BULK: 120.0})
     prepare_threads: int = 2
+    decode_threads: int = 2
     limits: MediaLimits = field(default_factory=MediaLimits)
 
 
@@ -116,6 +118,7 @@ class Engine:
             limits=settings.limits,
             cost_model=self.cost_model,
             threads=settings.prepare_threads,
+            decode_threads=settings.decode_threads,
             on_ready=self._queue.push,
             on_failed=self._table.fail,
         )

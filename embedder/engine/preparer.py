@@ -34,6 +34,7 @@ class Preparer:
         limits: MediaLimits,
         cost_model: CostModel,
         threads: int,
+        decode_threads: int,
         on_ready: Callable[[list[Flight]], None],
         on_failed: Callable[[Flight, EmbedderError], None],
     ) -> None:
@@ -47,6 +48,8 @@ class Preparer:
         self._texts: deque[Flight] = deque()
         self._texts_lock = threading.Lock()
         self._takers = 0
+        # Apart, so that texts never wait behind a file that is slow to decode.
+        self._decode_pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
 
     def submit(self, flights: Sequence[Flight]) -> None:
         """Start preparing; each flight is handed to `on_ready` or `on_failed`, once."""
@@ -61,7 +64,7 @@ class Preparer:
             elif modality is Modality.TEXT:
                 texts.append(flight)
             else:
-                self._pool.submit(self._prepare_image, flight)
+                self._decode_pool.submit(self._prepare_image, flight)
         self._submit_texts(texts)
 
     def _submit_texts(self, texts: list[Flight]) -> None:
@@ -86,7 +89,8 @@ class Preparer:
 
     def close(self) -> None:
         """Let running preparations end, and start no other."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._decode_pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _prepare_texts(self, flights: list[Flight]) -> None:
         start = time.perf_counter()

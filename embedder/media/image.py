@@ -15,24 +15,43 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from embedder.errors import InvalidContent
+from embedder.media.decoding.job import Allocate, Frame
 from embedder.media.image_header import open_image
 from embedder.media.limits import MediaLimits
+from embedder.media.plain_decoders import decode_plain
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Raised whenever the same file and parameters give other pixels than before."""
 
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_TURNS: dict[int, Callable[[Frame], Frame]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored, 1),
 }
-_SWAPPING = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}  # width and height
+_SWAPPING = (5, 6, 7, 8)  # width and height
 _WITHOUT_WHITE = {"I", "F"}
+
+NeededSize = Callable[[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """A decoded image, perhaps reduced by its decoder.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, RGB, upright.
+        width: of the whole image upright, before any reduction.
+        height: likewise.
+    """
+
+    pixels: Frame
+    width: int
+    height: int
 
 
 def decode_image(data: bytes, limits: MediaLimits) -> npt.NDArray[np.uint8]:
@@ -47,57 +66,60 @@ def decode_image(data: bytes, limits: MediaLimits) -> npt.NDArray[np.uint8]:
         InvalidContent: the file is none of these formats, is broken, or ends early.
         LimitExceeded: the file or the image is too large.
     """
-    return np.asarray(load_image(data, limits).image)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
-    """A decoded image, perhaps reduced by its decoder.
-
-    Attributes:
-        image: upright, of mode RGB.
-        width: of the whole image upright, before any reduction.
-        height: likewise.
-    """
-
-    image: Image.Image
-    width: int
-    height: int
+    return load_image(data, limits).pixels
 
 
 def load_image(
-    data: bytes, limits: MediaLimits, *, needed: Callable[[int, int], tuple[int, int]] | None = None
+    data: bytes, limits: MediaLimits, *, needed: NeededSize | None = None, allocate: Allocate | None = None
 ) -> LoadedImage:
-    """Decode one image file as `decode_image` does, to a Pillow image.
+    """Decode one image file as `decode_image` does.
 
     Args:
         data: a whole image file.
         limits: applied to the header before any pixel is decoded.
         needed: stored width and height to the least ones that will do; a JPEG is then decoded at a half, a quarter or an
             eighth of its size where that is enough, which leaves out most of the work.
+        allocate: where the pixels are to be; None: in new memory.
     """
     image = open_image(data, limits)
     if image.mode in _WITHOUT_WHITE:
         raise InvalidContent("pixels of 32 bits have no defined white; send the image with 8 or 16 bits a channel")
-    name = image.format
     try:
-        whole = image.size
-        reduced = needed is not None and image.draft(None, needed(*whole)) is not None
-        image.load()
-        method = _upright_method(image)
-        upright = _to_rgb(image if method is None else image.transpose(method))
-        if not reduced:
-            return LoadedImage(upright, *upright.size)
-        return LoadedImage(upright, *(whole[::-1] if method in _SWAPPING else whole))
+        return _load_opened(image, data, needed, allocate or _allocate)
+    except MemoryError:
+        raise
     except Exception as error:  # on hostile bytes the decoders raise a dozen unrelated types
-        raise InvalidContent(f"the {name} image is truncated or corrupt: {error}") from error
+        raise InvalidContent(f"the {image.format} image is truncated or corrupt: {error}") from error
 
 
-def _upright_method(image: ImageFile.ImageFile) -> Image.Transpose | None:
+def _load_opened(image: ImageFile.ImageFile, data: bytes, needed: NeededSize | None, allocate: Allocate) -> LoadedImage:
+    whole = image.size
+    least = whole if needed is None else needed(*whole)
+    # A PNG's orientation may stand behind its pixels; `decode_plain` takes none that has one.
+    orientation = 1 if image.format == "PNG" else _orientation(image)
+    turn = _TURNS.get(orientation)
+    stored = decode_plain(image, data, needed=least, allocate=allocate if turn is None else _allocate)
+    if stored is None:
+        if needed is not None:
+            image.draft(None, least)
+        image.load()
+        orientation = _orientation(image)
+        turn = _TURNS.get(orientation)
+        stored = np.asarray(_to_rgb(image))
+    upright = stored if turn is None else turn(stored)
+    if not (upright.flags.c_contiguous and upright.flags.writeable):
+        pixels = allocate(*upright.shape[:2])
+        pixels[...] = upright
+        upright = pixels
+    return LoadedImage(upright, *(whole[::-1] if orientation in _SWAPPING else whole))
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
     try:
-        return _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - broken EXIF fails in many ways, and the pixels are whole
-        return None
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -113,3 +135,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", pixels.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, pixels).convert("RGB")
     return image.convert("RGB")
+
+
+def _allocate(height: int, width: int) -> Frame:
+    return np.empty((height, width, 3), np.uint8)

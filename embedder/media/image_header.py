@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 
 from PIL import ImageFile
@@ -27,6 +28,10 @@ _OPENERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], ImageFile.ImageFile]], 
     (b"II+\0", "TIFF", TiffImageFile),
     (b"MM\0+", "TIFF", TiffImageFile),
 )
+_JPEG_BASELINE = 0xC0
+# Quantization, Huffman and restart tables, applications' segments, comments.
+_JPEG_TABLES = frozenset((0xDB, 0xC4, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_JPEG_SCAN = b"\xff\xda"
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
 
@@ -38,7 +43,7 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
 
     Args:
         data: a whole image file.
-        limits: `max_image_bytes`, `max_image_side` and `max_image_pixels` apply.
+        limits: `max_image_bytes`, `max_image_side`, `max_image_pixels` and `max_image_scans` apply.
     Returns:
         The opened image; its pixels are not decoded yet.
     Raises:
@@ -57,8 +62,36 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
             if isinstance(image, TiffImageFile):
                 # A tile is decoded whole, also when the image is smaller than it.
                 _check_size(_tile_side(image, _TIFF_TILE_WIDTH), _tile_side(image, _TIFF_TILE_LENGTH), limits)
+            if name == "JPEG" and "progression" in image.info:
+                # A scan may be almost empty and still costs a pass over the whole picture.
+                limits.check("max_image_scans", data.count(_JPEG_SCAN))
             return image
     raise InvalidContent("the file is not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
+
+
+def plain_jpeg_pixels(data: bytes) -> int | None:
+    """Return width times height of a baseline JPEG of 8-bit grey or YCbCr that is read in one pass; None for any other file.
+
+    Source: ITU-T T.81, annex B.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    position, size = 2, None
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == _JPEG_BASELINE:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            components = data[position + 9]
+            if size is not None or data[position + 4] != 8 or components not in (1, 3):
+                return None
+            size = (height * width, components)
+        elif marker == _JPEG_SCAN[1]:
+            is_single = size is not None and data[position + 4] == size[1] and data.count(_JPEG_SCAN, position + 2) == 0
+            return size[0] if size is not None and is_single else None
+        elif marker not in _JPEG_TABLES or length < 2:
+            return None
+        position += 2 + length
+    return None
 
 
 def _open_format(opener: Callable[[io.BytesIO], ImageFile.ImageFile], name: str, data: bytes) -> ImageFile.ImageFile:

@@ -1,4 +1,4 @@
-"""Limits on what one content may cost: bytes, pixels, sides."""
+"""Limits on what one content may cost: bytes, pixels, sides, memory, time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from embedder.errors import LimitExceeded
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
-    """How large one content may be; all are read before any work is spent on it.
+    """How large one content may be, read before any work is spent on it; and what that work may take.
 
     Attributes:
         max_text_bytes: length of a text in UTF-8.
         max_image_bytes: length of an image file.
         max_image_pixels: width times height of an image; decoding takes up to 11 bytes of memory for each.
         max_image_side: the longer side of an image in pixels.
+        max_image_scans: passes over a progressive JPEG; each costs as much time as a picture.
+        max_decode_memory_bytes: memory of a decode worker for one file, beside its libraries and the pixels that it hands over.
+        max_decode_cpu_ms: processor milliseconds of a decode worker for one file.
+        max_decode_ms: milliseconds for one file from start to end, after which its worker counts as hung.
     """
 
     max_text_bytes: int = 262_144
     max_image_bytes: int = 20 * 1024 * 1024
     max_image_pixels: int = 50_000_000
     max_image_side: int = 16_384
+    max_image_scans: int = 100
+    max_decode_memory_bytes: int = 1 << 30
+    max_decode_cpu_ms: int = 10_000
+    max_decode_ms: int = 60_000
 
     def check(self, field: str, given: int) -> None:
         """Compare one value with its limit.
@@ -32,6 +40,10 @@ class MediaLimits:
         Raises:
             LimitExceeded: the value is over the limit.
         """
+        if given > getattr(self, field):
+            raise self.exceeded(field, given, f"and {given} were given")
+
+    def exceeded(self, field: str, given: int, words: str) -> LimitExceeded:
+        """Return the error of a content that is over a limit; `words` say how."""
         limit: int = getattr(self, field)
-        if given > limit:
-            raise LimitExceeded(f"{field}={limit}, and {given} were given", field=field, limit=limit, given=given)
+        return LimitExceeded(f"{field}={limit}, {words}", field=field, limit=limit, given=given)

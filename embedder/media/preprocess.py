@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from embedder.media.image import PREPROCESSING_VERSION, LoadedImage, load_image
+from embedder.media.decoding.job import DecodeJob, Decoder, InlineDecoder
+from embedder.media.image import PREPROCESSING_VERSION, LoadedImage
 from embedder.media.limits import MediaLimits
+from embedder.media.sizes import ResizeMode, TargetSize
 
-ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+_HERE = InlineDecoder()
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-# A decoder's own reduction leaves the resize at least this factor, so that its filter still shapes the pixels.
-_MIN_REDUCTION = 3
 # A whole image is resized and then cropped while that makes at most this many times the pixels that are wanted.
 _MAX_UNCROPPED = 3
 
@@ -33,7 +34,7 @@ class PixelTransform:
     """A model's way from an image to its input, up to the normalization (which the encoder does on its device).
 
     The pixels are those of open_clip's evaluation transform, Pillow's antialiased resize and a centre crop, but for roundings; a
-    JPEG of at least six times the model's size is first reduced by its decoder, which moves pixels by a fraction of a level.
+    JPEG of at least twelve times the model's size is first reduced by its decoder, which moves pixels by a fraction of a level.
 
     Attributes:
         size: height and width of the result in pixels.
@@ -55,58 +56,56 @@ class PixelTransform:
             f"interpolation={self.interpolation},fill={self.fill}"
         )
 
-    def prepare(self, data: bytes, limits: MediaLimits, *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
+    @property
+    def target(self) -> TargetSize:
+        """What images are resized to."""
+        return TargetSize(self.size, self.resize_mode)
+
+    def prepare(
+        self, data: bytes, limits: MediaLimits, *, decoder: Decoder | None = None, resize: Resize | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Decode one image file and bring it to the model's size.
 
         Args:
             data: a whole image file.
-            limits: applied to the header before any pixel is decoded.
+            limits: applied to the header before any pixel is decoded, and to what the decoding takes.
+            decoder: where it is decoded; None: here, where only the limits on the header hold.
             resize: a faster one with the pixels of Pillow's; None takes Pillow's own.
         Returns:
             (3, size, size) uint8.
         Raises:
             InvalidContent: the file can't be decoded.
-            LimitExceeded: the file or the image is too large.
+            LimitExceeded: the file or the image is too large, or decoding it takes too much.
         """
-        return self._to_square(load_image(data, limits, needed=self._needed_size), resize)
+        limits.check("max_image_bytes", len(data))
+        job = DecodeJob("image", data, limits, asdict(self.target))
+        with closing((decoder or _HERE).run(job)) as results:
+            decoded = next(results)
+            width, height = decoded.facts["width"], decoded.facts["height"]
+            return self._to_square(LoadedImage(decoded.pixels, width, height), resize)
 
     def apply(self, image: npt.NDArray[np.uint8], *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
         """Bring (height, width, 3) uint8 RGB, such as a video's frame, to (3, size, size) uint8."""
         height, width = image.shape[:2]
-        return self._to_square(LoadedImage(Image.fromarray(image), width, height), resize)
+        return self._to_square(LoadedImage(image, width, height), resize)
 
     def _to_square(self, loaded: LoadedImage, resize: Resize | None) -> npt.NDArray[np.uint8]:
-        image = loaded.image
-        width, height = self._resized_size(loaded.width, loaded.height)
+        width, height = self.target.resized_size(loaded.width, loaded.height)
         if self.resize_mode == "longest":
-            resized = image.resize((width, height), _FILTERS[self.interpolation])
+            resized = Image.fromarray(loaded.pixels).resize((width, height), _FILTERS[self.interpolation])
             square = Image.new("RGB", (self.size, self.size), (self.fill,) * 3)
             # The padding's smaller half stands left and above, as in the reference.
             square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
             return _channels_first(np.asarray(square))
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
         if width * height <= _MAX_UNCROPPED * self.size**2:
-            whole = (resize or _resize_by_pillow)(np.array(image), height, width, self.interpolation)
+            whole = (resize or _resize_by_pillow)(loaded.pixels, height, width, self.interpolation)
             return _channels_first(whole[top : top + self.size, left : left + self.size])
         # Only the crop's part is resized, so that a picture of 1 x 16,384 never grows to 224 x 3,670,016.
+        image = Image.fromarray(loaded.pixels)
         x_scale, y_scale = image.width / width, image.height / height
         box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
         return _channels_first(np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box)))
-
-    def _needed_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the least size that a decoder may reduce an image of this size to."""
-        resized_width, resized_height = self._resized_size(width, height)
-        return _MIN_REDUCTION * resized_width, _MIN_REDUCTION * resized_height
-
-    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.resize_mode == "squash":
-            return self.size, self.size
-        if self.resize_mode == "longest":
-            ratio = max(width, height) / self.size
-            return max(1, round(width / ratio)), max(1, round(height / ratio))
-        if width <= height:
-            return self.size, int(self.size * height / width)
-        return int(self.size * width / height), self.size
 
 
 def _resize_by_pillow(

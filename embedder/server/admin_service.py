@@ -23,6 +23,10 @@ _LIMITS = (
     "max_image_bytes",
     "max_image_pixels",
     "max_image_side",
+    "max_image_scans",
+    "max_decode_memory_bytes",
+    "max_decode_cpu_ms",
+    "max_decode_ms",
 )
 
 

@@ -16,6 +16,9 @@ from embedder.engine.contents import Lane
 from embedder.engine.engine import Engine, EngineSettings
 from embedder.engine.warm_up import warm_up
 from embedder.errors import ConfigurationError
+from embedder.media.decoding.job import Decoder, InlineDecoder
+from embedder.media.decoding.pool import DecodePool
+from embedder.media.decoding.routed import RoutedDecoder
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
@@ -44,7 +47,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     shared = _open_shared_cache(settings, stack)
     ledger = Ledger(settings.ledger_path)
     stack.callback(ledger.close)
-    encoder = open_encoder(settings)
+    encoder = open_encoder(settings, _start_decoder(settings, stack))
     stack.callback(encoder.close)
     space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
     engine = Engine(
@@ -76,6 +79,10 @@ def media_limits(settings: ServeSettings) -> MediaLimits:
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_image_side=settings.max_image_side,
+        max_image_scans=settings.max_image_scans,
+        max_decode_memory_bytes=settings.max_decode_memory_bytes,
+        max_decode_cpu_ms=settings.max_decode_cpu_ms,
+        max_decode_ms=settings.max_decode_ms,
     )
 
 
@@ -126,9 +133,27 @@ def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRun
     return heads, indexes
 
 
-def open_encoder(settings: ServeSettings) -> Encoder:
+def _start_decoder(settings: ServeSettings, stack: ExitStack) -> Decoder:
+    """Start the processes that decode files; they get ready while the encoder loads."""
+    if settings.decode_workers == 0:
+        return InlineDecoder()
+    try:
+        pool = DecodePool(
+            workers=settings.decode_workers,
+            file_bytes=settings.max_image_bytes,
+            pixel_bytes=3 * settings.max_image_pixels,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"decode_workers={settings.decode_workers} can't be started: {error}") from error
+    stack.callback(pool.close)
+    return RoutedDecoder(InlineDecoder(), pool, max_inline_pixels=settings.max_inline_pixels)
+
+
+def open_encoder(settings: ServeSettings, decoder: Decoder | None = None) -> Encoder:
     """Load the encoder that the settings name, and check it on its golden items.
 
+    Args:
+        decoder: where image files are decoded; None: in the thread that prepares them.
     Raises:
         ConfigurationError: it can't be loaded, or it fails its golden items.
     """
@@ -140,6 +165,7 @@ def open_encoder(settings: ServeSettings) -> Encoder:
         precision=policy,
         limits=media_limits(settings),
         threads=settings.threads,
+        decoder=decoder,
     )
     info = encoder.info
     report = check_golden(encoder, settings.data_dir / "golden", min_cosine=policy.golden_cosine)
@@ -160,5 +186,6 @@ def _engine_settings(settings: ServeSettings) -> EngineSettings:
         max_batch_images=settings.max_batch_images,
         max_queue_s={Lane.INTERACTIVE: settings.max_queue_ms / 1_000, Lane.BULK: settings.max_bulk_queue_ms / 1_000},
         prepare_threads=settings.prepare_threads,
+        decode_threads=settings.decode_workers or settings.prepare_threads,
         limits=media_limits(settings),
     )

@@ -20,7 +20,7 @@ def render_card(metrics: Mapping[str, Any]) -> str:
         metrics: what the training wrote.
     """
     parts = (_INTRODUCTION, _describe_data(metrics), _describe_retrieval(metrics), _describe_photographs(metrics))
-    return "\n".join((*parts, _describe_choice(metrics), _describe_rest(metrics)))
+    return "\n".join((*parts, _describe_choice(metrics), _describe_preparation(metrics), _describe_rest(metrics)))
 
 
 _INTRODUCTION = """# The embedded default space
@@ -123,6 +123,18 @@ def _describe_choice(metrics: Mapping[str, Any]) -> str:
 The permissive one. Of {total} photographs that neither has seen, it puts the right caption first for {both["permissive"]:.0f},
 and the training with stamps for {both["with_stamps"]:.0f}; the binomial standard error of such a count is {error:.1f}.
 So the stamps help where stamps are looked for, no help is shown for photographs, and they are GPL-2.
+"""
+
+
+def _describe_preparation(metrics: Mapping[str, Any]) -> str:
+    found = metrics["preparation"]
+    return f"""## Preparing images
+EXIF orientation is applied, CMYK is converted without its profile, 16 bits are scaled to 8, palettes and grey become RGB, transparent
+pixels stand on white, an animation is its first frame. Then the shortest side goes to 224 (bicubic, antialiased) and the centre is cropped.
+The service decodes and resizes by faster libraries than open_clip's transform. Cosine of the served vector to open_clip's own
+preprocessing and float32 alone, over {found["files"]} files (the 20 photographs as they are and at {found["sizes"]} sizes from
+225 x 225 to 2048 x 2731, as JPEG, PNG and WebP), measured {found["date"]}:
+least {found["min_cosine"]:.5f}, median {found["median_cosine"]:.6f}.
 """
 
 

@@ -38,6 +38,7 @@ from embedder.encoders.default_space.model_card import render_card
 from embedder.encoders.default_space.packages import Packages, fetch_packages
 from embedder.encoders.default_space.photographs import LABELS, Photograph, opencv_photographs, packaged_photographs
 from embedder.encoders.default_space.pictures import Picture, read_pictures
+from embedder.encoders.default_space.preparation import measure_preparation
 
 TRAININGS = {"permissive": ("noto", "fluent", "clip-art"), "with_stamps": ("noto", "fluent", "clip-art", "stamp")}
 POOLS = {"stamps": ("stamp",), "emoji": ("noto",), "stamps_and_emoji": ("stamp", "noto")}
@@ -123,6 +124,8 @@ def main(
         metrics["sts_b_test_spearman"] = round(
             measure_sentences(packages.sentences / "sts-test.csv", lambda texts: embed_texts(model, texts)), 4
         )
+    if out == HEAD_FILE.parent:
+        metrics["preparation"] = measure_preparation()
     shipped = (out / HEAD_FILE.name).read_bytes()
     metrics["shipped"] = {"training": SHIPPED, "bytes": len(shipped), "sha256": hashlib.sha256(shipped).hexdigest()}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
