@@ -65,9 +65,10 @@ def prepare(connection: sqlite3.Connection) -> None:
 def _take_over_v1(connection: sqlite3.Connection) -> None:
     """Copy the rows of a version that knew no tenant and no head, nor look-ups, CPU time and energy."""
     old, counters = ", ".join(_V1_DIMENSIONS), ", ".join(_V1_COUNTERS)
-    zeros = ", ".join("0" for _ in COUNTERS[len(_V1_COUNTERS) :])
+    # Look-ups were not counted apart: one for each ask.
+    added = ", ".join("asked" if name == "lookups" else "0" for name in COUNTERS[len(_V1_COUNTERS) :])
     key = f"{old}, '{DEFAULT_TENANT}', ''"
-    connection.execute(f"INSERT INTO usage SELECT minute, 1, {key}, {counters}, {zeros} FROM usage_v1")
+    connection.execute(f"INSERT INTO usage SELECT minute, 1, {key}, {counters}, {added} FROM usage_v1")
     connection.execute(f"INSERT INTO distinct_contents SELECT day, {key}, state FROM distinct_contents_v1")
     for table in ("usage", "distinct_contents"):
         connection.execute(f"DROP TABLE {table}_v1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import grpc
 
 from embedder.errors import InvalidRequest
-from embedder.savings.report import GroupBy, SavingsQuery, SavingsRow, make_report
+from embedder.savings.report import GroupBy, SavingsQuery, SavingsRow
+from embedder.savings.report_maker import ReportMaker
 from embedder.server.runtime import RuntimeGate
 from embedder_client.v1 import content_pb2
 from embedder_client.v1 import savings_service_pb2 as pb
@@ -28,7 +29,7 @@ class SavingsService(pb_grpc.SavingsServiceServicer):
 
     def GetSavings(self, request: pb.GetSavingsRequest, context: grpc.ServicerContext) -> pb.GetSavingsResponse:
         """Report the totals of a time range, by group if asked."""
-        report = make_report(self._gate.get().ledger, _query(request))
+        report = ReportMaker(self._gate.get().ledger).make(_query(request))
         response = pb.GetSavingsResponse(
             total=_row_message(report.total),
             rows=[_row_message(row) for row in report.rows],
