@@ -175,13 +175,13 @@ class DeviceUsage:
     """What the device spent on some contents.
 
     Attributes:
-        device_s: seconds of the device.
-        cpu_s: CPU seconds, all cores together; 0 where they are not metered.
+        device_s: seconds of the device; on a processor, CPU seconds of all cores together.
+        wall_s: wall seconds.
         joules: energy above idle; 0 where it is not metered.
     """
 
     device_s: float
-    cpu_s: float = 0.0
+    wall_s: float = 0.0
     joules: float = 0.0
 
 

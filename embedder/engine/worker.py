@@ -56,7 +56,7 @@ class EncodedBatch:
         share = device_s / reading.device.value if reading.device.value else 0.0
         return DeviceUsage(
             device_s=device_s,
-            cpu_s=reading.cpu.value * share if reading.cpu else 0.0,
+            wall_s=reading.wall.value * share,
             joules=reading.energy.value * share if reading.energy else 0.0,
         )
 
@@ -143,7 +143,9 @@ class DeviceWorker:
         modality = computed[0][0].item.modality
         assert modality is not None
         if len(computed) == len(flights):  # a bisected batch ran more than once: its time says nothing of the next
-            self._cost_model.learn_batch(modality, seconds=device_s, units=float(units.sum()), items=len(computed))
+            self._cost_model.learn_batch(
+                modality, seconds=encode_s, device_s=device_s, units=float(units.sum()), items=len(computed)
+            )
         self._on_batch(
             EncodedBatch(
                 flights=[flight for flight, _ in computed],

@@ -15,14 +15,20 @@ _LOOK_EVERY = 256
 
 
 class ThreadFamilyClock:
-    """Sums the CPU time of the calling thread and of all threads that it started, such as OpenMP's.
+    """Sums the CPU time of the calling thread, of all threads that it started, such as OpenMP's, and of a pool of its helpers.
 
     On Linux a new thread takes its parent's name, and each thread has a CPU clock of its own that its id names: so the calling thread
     is given a name at its first reading, and whoever bears it later is its child. Elsewhere the whole process is counted.
     Read by one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pool_name: str = "") -> None:
+        """Start counting.
+
+        Args:
+            pool_name: how the names begin of Python threads that work for the calling one and that another started; empty for none.
+        """
+        self._pool_name = pool_name
         self._is_told_apart = _TASKS.is_dir()
         self._owner = 0
         self._clock_ids: list[int] = []
@@ -33,6 +39,14 @@ class ThreadFamilyClock:
         else:
             self.source = "CPU time of the process"
             self.boundary = "all cores together; whatever else the process did meanwhile counted in"
+
+    def start(self) -> float:
+        """Mark a moment."""
+        return self.seconds()
+
+    def stop(self, mark: float) -> float:
+        """Return CPU seconds since a mark."""
+        return self.seconds() - mark
 
     def seconds(self) -> float:
         """Return CPU seconds so far; only differences mean something."""
@@ -53,7 +67,11 @@ class ThreadFamilyClock:
 
     def _look(self) -> None:
         """Find the threads of the name."""
-        found = []
+        found = [
+            _clock_id(thread.native_id)
+            for thread in threading.enumerate()
+            if self._pool_name and thread.name.startswith(self._pool_name) and thread.native_id
+        ]
         for thread in os.listdir(_TASKS):
             try:
                 name = (_TASKS / thread / "comm").read_text()

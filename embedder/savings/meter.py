@@ -1,4 +1,4 @@
-"""The meter: device seconds, CPU seconds and energy of one batch, each with where it comes from and what it covers."""
+"""The meter: device seconds, wall seconds and energy of one batch, each with where it comes from and what it covers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from embedder.savings.cpu_clock import ThreadFamilyClock
 from embedder.savings.energy import EnergyMeter
 from embedder.savings.figures import Basis, Figure
 
@@ -17,13 +16,13 @@ class Reading:
     """What one batch took.
 
     Attributes:
-        device: device seconds.
-        cpu: CPU seconds, all cores together; None where the work is not the processor's, or can't be told apart.
+        device: seconds of the device; on a processor, CPU seconds of all cores together.
+        wall: wall seconds, waiting for the device or its cores counted in.
         energy: joules above idle; None without an energy meter.
     """
 
     device: Figure
-    cpu: Figure | None = None
+    wall: Figure
     energy: Figure | None = None
 
 
@@ -79,20 +78,13 @@ class WallClock:
 
 
 class DeviceMeter:
-    """Measures with the clocks and counters that the machine has."""
+    """Measures with the clock and the counter that the device has."""
 
-    def __init__(
-        self,
-        *,
-        clock: DeviceClock | None = None,
-        cpu: ThreadFamilyClock | None = None,
-        energy: EnergyMeter | None = None,
-    ) -> None:
+    def __init__(self, *, clock: DeviceClock | None = None, energy: EnergyMeter | None = None) -> None:
         self._clock = clock or WallClock()
-        self._cpu = cpu
+        self._wall = WallClock()
         self._energy = energy
-        self._mark: Any = None
-        self._cpu_start_s = 0.0
+        self._marks: tuple[Any, float] = (None, 0.0)
 
     @property
     def idle_watts(self) -> float:
@@ -103,35 +95,32 @@ class DeviceMeter:
         """Start a batch."""
         if self._energy:
             self._energy.begin()
-        if self._cpu:
-            self._cpu_start_s = self._cpu.seconds()
-        self._mark = self._clock.start()
+        self._marks = (self._clock.start(), self._wall.start())
 
     def end(self) -> Reading:
         """End the batch that was started, and say what it took."""
-        seconds = self._clock.stop(self._mark)
+        mark, wall_mark = self._marks
+        device_s = self._clock.stop(mark)
         return Reading(
-            device=Figure(seconds, Basis.MEASURED, "s", self._clock.source, self._clock.boundary),
-            cpu=self._read_cpu(),
-            energy=self._read_energy(),
+            device=_measured(device_s, "s", self._clock),
+            wall=_measured(self._wall.stop(wall_mark), "s", self._wall),
+            energy=_measured(self._energy.end(), "J", self._energy) if self._energy else None,
         )
-
-    def _read_cpu(self) -> Figure | None:
-        if self._cpu is None:
-            return None
-        seconds = self._cpu.seconds() - self._cpu_start_s
-        return Figure(seconds, Basis.MEASURED, "s", self._cpu.source, self._cpu.boundary)
-
-    def _read_energy(self) -> Figure | None:
-        if self._energy is None:
-            return None
-        return Figure(self._energy.end(), Basis.MEASURED, "J", self._energy.source, self._energy.boundary)
 
     def description(self) -> Mapping[str, Mapping[str, str]]:
         """Return basis, source and boundary of each quantity that is measured."""
-        parts = {"device": self._clock, "cpu": self._cpu, "energy": self._energy}
+        parts: dict[str, _Described | None] = {"device": self._clock, "wall": self._wall, "energy": self._energy}
         return {
             name: {"basis": Basis.MEASURED.value, "source": part.source, "boundary": part.boundary}
             for name, part in parts.items()
             if part is not None
         }
+
+
+class _Described(Protocol):
+    source: str
+    boundary: str
+
+
+def _measured(value: float, unit: str, part: _Described) -> Figure:
+    return Figure(value, Basis.MEASURED, unit, part.source, part.boundary)

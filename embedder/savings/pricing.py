@@ -52,15 +52,14 @@ class Pricing:
 
     def shared(self, counts: Counts) -> Road:
         """Charge what was measured: encodes, look-ups and heads."""
-        one_core_ns = counts.lookup_ns + counts.head_ns
         seconds = Figure(
-            (counts.device_ns + one_core_ns) * _NS,
+            (counts.device_ns + counts.lookup_ns + counts.head_ns) * _NS,
             Basis.MEASURED,
             "s",
-            "wall time of the forward passes, the look-ups and the heads",
+            "device time of the forward passes, wall time of the look-ups and the heads",
             "tokenizing, decoding and the network left out",
         )
-        return self.rates.road(seconds, one_core_s=one_core_ns * _NS)
+        return self.rates.road(seconds)
 
     def alternative(self, usage: Usage) -> Road:
         """Charge what every head would have cost by itself."""

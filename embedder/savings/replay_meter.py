@@ -72,7 +72,7 @@ class ReplayMeter:
     def description(self) -> Mapping[str, Mapping[str, str]]:
         """Return what the first reading says of itself."""
         first = self._readings[0] if self._readings else None
-        figures = {"device": first and first.device, "cpu": first and first.cpu, "energy": first and first.energy}
+        figures = {"device": first.device, "wall": first.wall, "energy": first.energy} if first else {}
         return {
             name: {"basis": figure.basis.value, "source": f"recorded: {figure.source}", "boundary": figure.boundary}
             for name, figure in figures.items()

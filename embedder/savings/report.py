@@ -15,9 +15,10 @@ _NS = 1e-9
 _AGREE_WITHIN = 0.001
 
 ASSUMPTIONS = (
-    "device time spent is measured: wall time of each forward pass on the device, divided over its contents by tokens or images",
+    "device time spent is measured around each forward pass, and divided over its contents by tokens or images: on a processor it is "
+    "the CPU time of all cores together, so that neighbours on the machine do not count; on a GPU, the time between CUDA events",
     "the alternative, where a head is set to the same encoder, is estimated: every call of every task, at the measured device seconds of a "
-    "batch and of a token or image (least squares over the last batches); tokens are estimated from a text's length, a content asked "
+    "batch of its size (means over the last batches); tokens are estimated from a text's length, a content asked "
     "by hash counts as a mean text",
     "the alternative keeps nothing: each task computes each content each time that it asks; a task with a cache of its own would cost less",
     "look-ups and heads are measured and charged to the shared road; the alternative is charged neither heads nor idle time nor storage",

@@ -83,8 +83,8 @@ class ReportMaker:
         return None
 
     def _rates(self, counts: Counts, device: Device | None, runs: list[Run], notes: list[str]) -> Rates:
-        cores = counts.cpu_ns / counts.device_ns if counts.cpu_ns and counts.device_ns else 1.0
-        worked_s = counts.device_ns * _NS * (cores if device and device.per == "core" else 1.0)
+        devices = _devices(counts, device)
+        worked_s = counts.device_ns * _NS * devices
         watts = _watts(counts, device, runs, worked_s=worked_s)
         if watts is None:
             notes.append("energy is left out: this machine has no energy meter, and no power is known for its device")
@@ -94,7 +94,7 @@ class ReportMaker:
             notes.append("carbon of making is left out: no embodied_kg is known for the device")
         if len({str(run.meter) for run in runs if run.meter}) > 1:
             notes.append("the meter changed within this range: energy is the mean over all of it")
-        return rates_of(self.plan, device, cores=cores, watts=watts, g_per_kwh=self.intensity(notes))
+        return rates_of(self.plan, device, devices=devices, watts=watts, g_per_kwh=self.intensity(notes))
 
     def _overhead(
         self, rates: Rates, device: Device | None, uptime: Uptime, everyone: Counts, notes: list[str]
@@ -103,7 +103,7 @@ class ReportMaker:
         if uptime.idle_joules:
             idle = Figure(uptime.idle_joules, Basis.MEASURED, "J", "idle power x run time, by the energy meter")
         elif rates.watts is not None and device is not None and device.idle_watts is not None:
-            joules = device.idle_watts.value * rates.cores * uptime.seconds
+            joules = device.idle_watts.value * _width(everyone, device) * uptime.seconds
             idle = Figure(joules, Basis.ESTIMATED, "J", f"idle power x run time: {device.idle_watts.source}")
         elif rates.watts is not None:
             notes.append("idle energy is not charged: no idle power is known for the device")
@@ -139,6 +139,20 @@ def _rows(
         for name, own in groups.items()
     ]
     return tuple(sorted(rows, key=lambda row: (-row.saved_s, row.group)))
+
+
+def _devices(counts: Counts, device: Device | None) -> float:
+    """Return how many priced devices a device second keeps busy: where CPU seconds of several cores share one device, less than one."""
+    if (device is not None and device.per == "core") or not 0 < counts.wall_ns < counts.device_ns:
+        return 1.0
+    return counts.wall_ns / counts.device_ns
+
+
+def _width(counts: Counts, device: Device) -> float:
+    """Return how many priced devices stand by: one, or the cores that a batch keeps busy."""
+    if device.per == "device" or not counts.wall_ns:
+        return 1.0
+    return max(1.0, counts.device_ns / counts.wall_ns)
 
 
 def _key(name: str) -> str:

@@ -50,14 +50,14 @@ class Rates:
     """What one second of the device's work takes, on either road; None where it is unknown.
 
     Attributes:
-        cores: cores that worked at once; 1 where a second is one of the whole device.
+        devices: priced devices that one device second keeps busy: 1, or less where a second is one of a core and the whole is priced.
         watts: above idle, for a device or a core.
         usd_per_hour: for a device or a core.
         embodied_kg: for a device or a core.
         g_per_kwh: of the grid.
     """
 
-    cores: float
+    devices: float
     watts: Figure | None
     usd_per_hour: Figure | None
     embodied_kg: Figure | None
@@ -65,9 +65,9 @@ class Rates:
     pue: float
     lifespan_years: float
 
-    def road(self, seconds: Figure, *, one_core_s: float = 0.0) -> Road:
-        """Charge seconds of the device; of them, `one_core_s` kept one core busy rather than all that a batch does."""
-        worked = (seconds.value - one_core_s) * self.cores + one_core_s
+    def road(self, seconds: Figure) -> Road:
+        """Charge device seconds."""
+        worked = seconds.value * self.devices
         joules = _product(self.watts, worked, unit="J", basis=seconds.basis, source="seconds x watts above idle")
         usd = _product(
             self.usd_per_hour, worked / _HOUR_S, unit="USD", basis=seconds.basis, source="hours x price of an hour"
@@ -104,7 +104,7 @@ class Rates:
         rest_s = Figure(
             max(0.0, uptime.seconds - busy_s), Basis.MEASURED, "s", "the service's run time less the device's work"
         )
-        rest = self.road(rest_s)
+        rest = self.road(rest_s.times(1 / self.devices))
         usd = rest.usd
         if storage is not None:
             held = Figure(
@@ -120,7 +120,7 @@ class Rates:
 
 
 def rates_of(
-    plan: SavingsPlan, device: Device | None, *, cores: float, watts: Figure | None, g_per_kwh: Figure | None
+    plan: SavingsPlan, device: Device | None, *, devices: float, watts: Figure | None, g_per_kwh: Figure | None
 ) -> Rates:
     """Look up what a second takes.
 
@@ -129,7 +129,7 @@ def rates_of(
     """
     known = device or Device()
     return Rates(
-        cores=cores if known.per == "core" else 1.0,
+        devices=devices,
         watts=watts,
         usd_per_hour=known.usd_per_hour.figure("USD/h") if known.usd_per_hour else None,
         embodied_kg=known.embodied_kg.figure("kg") if known.embodied_kg else None,

@@ -39,12 +39,12 @@ class Counts:
         in_flight_hits: answered by a computation that was under way.
         encodes: contents computed on the device.
         failures: items that failed.
-        device_ns: device nanoseconds of the encodes, measured.
+        device_ns: device nanoseconds of the encodes, measured: on a processor, CPU time of all cores together.
         head_ns: nanoseconds of heads, measured.
         unshared_ns: device nanoseconds had every item been encoded for its task alone, estimated.
         lookups: contents that were looked up: once a call, however many heads it names.
         lookup_ns: wall nanoseconds of those look-ups, measured.
-        cpu_ns: CPU nanoseconds of the threads that computed the encodes, all cores together, measured.
+        wall_ns: wall nanoseconds of the encodes, waiting for cores counted in, measured.
         energy_uj: microjoules of the encodes above idle; the run's meter says whether measured or estimated.
     """
 
@@ -59,7 +59,7 @@ class Counts:
     unshared_ns: int = 0
     lookups: int = 0
     lookup_ns: int = 0
-    cpu_ns: int = 0
+    wall_ns: int = 0
     energy_uj: int = 0
 
     @property

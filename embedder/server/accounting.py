@@ -25,7 +25,7 @@ class SpaceAccount:
         counts = Counts(
             encodes=encodes,
             device_ns=round(usage.device_s * _TO_NS),
-            cpu_ns=round(usage.cpu_s * _TO_NS),
+            wall_ns=round(usage.wall_s * _TO_NS),
             energy_uj=round(usage.joules * _TO_UJ),
         )
         self._ledger.record(self._group(options, options.task, options.head), counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from embedder.encoders.chunk_runner import CHUNK_THREADS
 from embedder.encoders.device_clock import CudaClock, device_name
 from embedder.savings.carbon import LiveGrid
 from embedder.savings.cpu_clock import ThreadFamilyClock
@@ -23,7 +24,7 @@ def open_meter(device: str) -> DeviceMeter:
     energy = EnergyMeter(counter) if counter else None
     if device.startswith("cuda"):
         return DeviceMeter(clock=CudaClock(device), energy=energy)
-    return DeviceMeter(cpu=ThreadFamilyClock(), energy=energy)
+    return DeviceMeter(clock=ThreadFamilyClock(pool_name=CHUNK_THREADS), energy=energy)
 
 
 def open_report(plan: SavingsPlan, ledger: Ledger, *, device: str) -> ReportMaker:

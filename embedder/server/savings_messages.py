@@ -71,16 +71,17 @@ def _row(row: SavingsRow) -> pb.SavingsRow:
         in_flight_hits=counts.in_flight_hits,
         encodes=counts.encodes,
         failures=counts.failures,
-        device_time=_measured(row.device_s, "wall time of the forward passes"),
+        device_time=_measured(
+            row.device_s,
+            "the meter, around each forward pass: CPU time of all cores on a processor, CUDA events on a GPU",
+        ),
         head_time=_measured(row.head_s, "wall time of the heads"),
         device_time_unshared=figure_message(row.alternative.seconds),
         device_time_saved=figure_message(row.saved.seconds),
         energy=figure_message(row.shared.joules),
         energy_saved=figure_message(row.saved.joules),
         lookup_time=_measured(row.lookup_s, "wall time of the look-ups"),
-        cpu_time=_measured(counts.cpu_ns * 1e-9, "CPU clocks of the threads that run the forward pass")
-        if counts.cpu_ns
-        else None,
+        wall_time=_measured(counts.wall_ns * 1e-9, "wall time of the forward passes"),
         shared=_road(row.shared),
         overhead=_road(row.overhead),
         alternative=_road(row.alternative),
@@ -132,8 +133,8 @@ def _formula(agreement: Agreement) -> pb.SavingsFormula:
 def _rates(rates: Rates) -> dict[str, content_pb2.Figure]:
     stated = "the savings file, or its default"
     named = {
-        "cores": Figure(
-            rates.cores, Basis.MEASURED, "1", "CPU time by device time; 1 where the whole device is priced"
+        "devices": Figure(
+            rates.devices, Basis.MEASURED, "1", "priced devices or cores that a device second keeps busy"
         ),
         "watts": rates.watts,
         "usd_per_hour": rates.usd_per_hour,

@@ -40,7 +40,7 @@ class SavingsRow:
     energy: Figure | None
     energy_saved: Figure | None
     lookup_time: Figure | None = None
-    cpu_time: Figure | None = None
+    wall_time: Figure | None = None
     shared: RoadCost = field(default_factory=RoadCost)
     overhead: RoadCost = field(default_factory=RoadCost)
     alternative: RoadCost = field(default_factory=RoadCost)

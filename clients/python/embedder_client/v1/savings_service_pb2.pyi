@@ -80,7 +80,7 @@ class GetSavingsResponse(_message.Message):
     def __init__(self, total: _Optional[_Union[SavingsRow, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[SavingsRow, _Mapping]]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., assumptions: _Optional[_Iterable[str]] = ..., formula: _Optional[_Union[SavingsFormula, _Mapping]] = ..., sensitivity: _Optional[_Iterable[_Union[SensitivityPoint, _Mapping]]] = ..., unclean_stops: _Optional[_Iterable[_Union[UncleanStop, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ..., uptime: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., rates: _Optional[_Mapping[str, _content_pb2.Figure]] = ...) -> None: ...
 
 class SavingsRow(_message.Message):
-    __slots__ = ("group", "contents_asked", "contents_unique", "cache_hits", "shared_cache_hits", "in_flight_hits", "encodes", "failures", "device_time", "head_time", "device_time_unshared", "device_time_saved", "energy", "energy_saved", "lookup_time", "cpu_time", "shared", "overhead", "alternative", "saved", "sci")
+    __slots__ = ("group", "contents_asked", "contents_unique", "cache_hits", "shared_cache_hits", "in_flight_hits", "encodes", "failures", "device_time", "head_time", "device_time_unshared", "device_time_saved", "energy", "energy_saved", "lookup_time", "wall_time", "shared", "overhead", "alternative", "saved", "sci")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_ASKED_FIELD_NUMBER: _ClassVar[int]
     CONTENTS_UNIQUE_FIELD_NUMBER: _ClassVar[int]
@@ -96,7 +96,7 @@ class SavingsRow(_message.Message):
     ENERGY_FIELD_NUMBER: _ClassVar[int]
     ENERGY_SAVED_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_TIME_FIELD_NUMBER: _ClassVar[int]
-    CPU_TIME_FIELD_NUMBER: _ClassVar[int]
+    WALL_TIME_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
     OVERHEAD_FIELD_NUMBER: _ClassVar[int]
     ALTERNATIVE_FIELD_NUMBER: _ClassVar[int]
@@ -117,13 +117,13 @@ class SavingsRow(_message.Message):
     energy: _content_pb2.Figure
     energy_saved: _content_pb2.Figure
     lookup_time: _content_pb2.Figure
-    cpu_time: _content_pb2.Figure
+    wall_time: _content_pb2.Figure
     shared: RoadCost
     overhead: RoadCost
     alternative: RoadCost
     saved: RoadCost
     sci: _content_pb2.Figure
-    def __init__(self, group: _Optional[str] = ..., contents_asked: _Optional[int] = ..., contents_unique: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., cache_hits: _Optional[int] = ..., shared_cache_hits: _Optional[int] = ..., in_flight_hits: _Optional[int] = ..., encodes: _Optional[int] = ..., failures: _Optional[int] = ..., device_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., head_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., device_time_unshared: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., device_time_saved: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., energy: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., energy_saved: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., lookup_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., cpu_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., shared: _Optional[_Union[RoadCost, _Mapping]] = ..., overhead: _Optional[_Union[RoadCost, _Mapping]] = ..., alternative: _Optional[_Union[RoadCost, _Mapping]] = ..., saved: _Optional[_Union[RoadCost, _Mapping]] = ..., sci: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ...) -> None: ...
+    def __init__(self, group: _Optional[str] = ..., contents_asked: _Optional[int] = ..., contents_unique: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., cache_hits: _Optional[int] = ..., shared_cache_hits: _Optional[int] = ..., in_flight_hits: _Optional[int] = ..., encodes: _Optional[int] = ..., failures: _Optional[int] = ..., device_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., head_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., device_time_unshared: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., device_time_saved: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., energy: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., energy_saved: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., lookup_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., wall_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ..., shared: _Optional[_Union[RoadCost, _Mapping]] = ..., overhead: _Optional[_Union[RoadCost, _Mapping]] = ..., alternative: _Optional[_Union[RoadCost, _Mapping]] = ..., saved: _Optional[_Union[RoadCost, _Mapping]] = ..., sci: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ...) -> None: ...
 
 class RoadCost(_message.Message):
     __slots__ = ("time", "energy", "money", "operational_carbon", "embodied_carbon", "carbon")
