@@ -112,7 +112,7 @@ def test_what_is_unknown_is_left_out_and_said(tmp_path: Path) -> None:
 )
 def test_mistake_in_the_savings_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "plan.toml").write_text(text)
-    with pytest.raises(ConfigurationError, match="plan.toml") as raised:
+    with pytest.raises(ConfigurationError, match=r"plan\.toml") as raised:
         load_plan(tmp_path / "plan.toml")
     assert complaint in str(raised.value)
 
@@ -152,7 +152,7 @@ def test_live_feed_is_read_and_kept(feed: tuple[str, list[bytes]]) -> None:
 def test_answer_without_an_intensity_is_a_clear_error(feed: tuple[str, list[bytes]], answer: bytes) -> None:
     url, answers = feed
     answers.append(answer)
-    with pytest.raises(GridUnreachable, match="127.0.0.1"):
+    with pytest.raises(GridUnreachable, match=r"127\.0\.0\.1"):
         LiveGrid(GridFeed(url=url)).read()
 
 

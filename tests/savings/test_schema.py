@@ -76,7 +76,7 @@ def test_newer_file_is_refused_with_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "savings.sqlite"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(LedgerVersionError, match="99.*up to 2"):
+    with pytest.raises(LedgerVersionError, match=r"99.*up to 2"):
         Ledger(path)
 
 
