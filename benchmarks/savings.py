@@ -22,6 +22,7 @@ from rich.console import Console
 
 from benchmarks.common.run import Result, main
 from benchmarks.common.texts import fresh_texts
+from embedder.cli.logs import configure_logs
 from embedder.config import load_settings
 from embedder.encoders.base import Encoder, Tokens, Vectors
 from embedder.encoders.chunk_runner import CHUNK_THREADS
@@ -73,6 +74,7 @@ class _CountingEncoder:
 
 def measure(full: bool, console: Console) -> Result:
     """Play the trace, and check the report."""
+    configure_logs(log_format="console", level="error")
     drawn = np.random.default_rng(_SEED)
     source = fresh_texts(_SEED)
     texts = [next(source) for _ in range(_CONTENTS)]
