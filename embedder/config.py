@@ -216,6 +216,20 @@ class ServeSettings(BaseSettings):
     ledger_file: Path | None = Field(
         None, description="SQLite file of the savings ledger; default: DATA_DIR/savings.sqlite."
     )
+    ledger_minute_days: int = Field(
+        14, ge=1, description="Days for which usage is kept by the minute; older minutes are added up to hours."
+    )
+    ledger_hour_days: int = Field(
+        400, ge=1, description="Days for which usage is kept by the hour; older hours are added up to days."
+    )
+    ledger_keep_days: int = Field(
+        0, ge=0, description="Days after which usage is dropped, and totals with it; 0 keeps it for good."
+    )
+    savings_file: Path | None = Field(
+        None,
+        description="TOML file with prices, power, grid and what each head would cost alone, over the package's tables; see "
+        "docs/savings.md. Without it the report knows seconds, and little of money and carbon.",
+    )
 
     # What is said
     log_format: Literal["auto", "console", "json"] = Field(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder.errors import EmbedderError
+from embedder.savings.usage import DEFAULT_TENANT
 from embedder_client.content_hash import HASH_BYTES, Modality
 
 _NO_HASH = bytes(HASH_BYTES)
@@ -130,6 +131,8 @@ class EmbedOptions:
         durable: answer only when every computed vector is committed to the cache.
         task: who the work is for, in the savings ledger.
         client: who asks, in the savings ledger.
+        tenant: who is charged, in the savings ledger.
+        head: the heads or the index that the work is for, in the savings ledger; empty for vectors alone.
     """
 
     deadline: float
@@ -137,6 +140,8 @@ class EmbedOptions:
     durable: bool = False
     task: str = ""
     client: str = ""
+    tenant: str = DEFAULT_TENANT
+    head: str = ""
 
 
 @dataclass(slots=True)
@@ -163,6 +168,21 @@ class BatchShape:
     items: int
     units: float
     padded_units: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUsage:
+    """What the device spent on some contents.
+
+    Attributes:
+        device_s: seconds of the device; on a processor, CPU seconds of all cores together.
+        wall_s: wall seconds.
+        joules: energy above idle; 0 where it is not metered.
+    """
+
+    device_s: float
+    wall_s: float = 0.0
+    joules: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedder.engine.contents import CallSize, ContentItem
+from embedder.engine.cost_curve import CostCurve
 from embedder_client.content_hash import Modality
 
 _SPECIAL_TOKENS = 2
 _BYTES_PER_TOKEN_AT_START = 4.5
-_TOKEN_LEARNING_RATE = 0.05
+# A text counts half after this many later ones, so that the length of a token is a mean over many, not over the last few.
+_TOKEN_DECAY = 0.5 ** (1 / 5_000.0)
+_TOKENS_AT_START = 100.0
 # A batch counts half after this many later ones: the last minute or so decides, one outlier does not.
 _HALF_LIFE_BATCHES = 200.0
 _DECAY = 0.5 ** (1 / _HALF_LIFE_BATCHES)
@@ -79,29 +82,44 @@ class CostModel:
         self._max_tokens = max_tokens
         self._max_batch_units = dict(max_batch_units)
         self._lines = {modality: _Line() for modality in max_batch_units}
+        self._curves = {modality: CostCurve() for modality in max_batch_units}
+        self._tokens_seen = _TOKENS_AT_START
+        self._bytes_seen = _TOKENS_AT_START * _BYTES_PER_TOKEN_AT_START
         self._bytes_per_token = _BYTES_PER_TOKEN_AT_START
         self._pace = 1.0
         self._lock = threading.Lock()
 
-    def learn_batch(self, modality: Modality, *, seconds: float, units: float, items: int) -> None:
-        """Learn from one measured batch on the device."""
+    def learn_batch(
+        self, modality: Modality, *, seconds: float, units: float, items: int, device_s: float | None = None
+    ) -> None:
+        """Learn from one measured batch on the device.
+
+        Args:
+            seconds: wall time, by which calls are admitted.
+            device_s: the meter's device seconds, by which the savings are told; None takes the wall time.
+        """
         with self._lock:
             expected_s = self._lines[modality].seconds(units)
             if expected_s > 0:
                 pace = min(seconds / expected_s, _SLOWEST_PACE)
                 self._pace += _PACE_LEARNING_RATE * (pace - self._pace)
             self._lines[modality].learn(seconds=seconds, units=units, items=items)
+            self._curves[modality].learn(seconds=seconds if device_s is None else device_s, units=units)
 
     def learn_tokens(self, *, text_bytes: int, tokens: int) -> None:
-        """Learn how long a token is from a text that was not cut."""
+        """Learn how long a token is from a text that was not cut; `tokens` counts the special ones, which are of no length."""
+        if tokens <= _SPECIAL_TOKENS:
+            return
         with self._lock:
-            self._bytes_per_token += _TOKEN_LEARNING_RATE * (text_bytes / tokens - self._bytes_per_token)
+            self._tokens_seen = self._tokens_seen * _TOKEN_DECAY + tokens - _SPECIAL_TOKENS
+            self._bytes_seen = self._bytes_seen * _TOKEN_DECAY + text_bytes
+            self._bytes_per_token = self._bytes_seen / self._tokens_seen
 
     def call_seconds(self, size: CallSize) -> float:
         """Estimate the device seconds of one call's contents, had they been encoded for this call alone.
 
-        Each medium costs its units at the learned rate, and the fixed cost of as many batches as it needs. A content that is
-        known by its hash alone counts as a mean text.
+        Each medium costs what as many batches as it needs cost, by their sizes. A content that is known by its hash alone counts
+        as a mean text.
         """
         tokens = size.unknown * self._lines[Modality.TEXT].units_per_item
         longest = (self._max_tokens - _SPECIAL_TOKENS) * self._bytes_per_token
@@ -133,5 +151,8 @@ class CostModel:
         return self._pace * self._lines[modality].seconds(units)
 
     def _batch_seconds(self, modality: Modality, units: float) -> float:
-        line = self._lines[modality]
-        return line.fixed_s * math.ceil(units / self._max_batch_units[modality]) + line.rate_s * units
+        most, curve = self._max_batch_units[modality], self._curves[modality]
+        if units <= most:
+            return curve.seconds(units)
+        full = math.floor(units / most)
+        return full * curve.seconds(most) + curve.seconds(units - full * most)

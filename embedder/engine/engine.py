@@ -22,6 +22,7 @@ from embedder.engine.contents import (
     CallTimings,
     ContentItem,
     Contents,
+    DeviceUsage,
     EmbedOptions,
     EmbedOutcome,
     HalfVectors,
@@ -38,6 +39,7 @@ from embedder.engine.ticket import Delivery, Ticket
 from embedder.engine.worker import DeviceWorker, EncodedBatch, deliveries
 from embedder.errors import ContentNotCached, DeadlineExpired, EmbedderError, StoreFailed, Unavailable
 from embedder.media.limits import MediaLimits
+from embedder.savings.meter import DeviceMeter, Meter
 from embedder_cache import CacheBackpressure, CacheTier, Lookup, SpaceKey
 from embedder_client.content_hash import HASH_BYTES, Modality
 
@@ -70,7 +72,7 @@ class EngineSettings:
 class EncodeLedger(Protocol):
     """Where encodes are counted, as they happen on the device."""
 
-    def record_encodes(self, options: EmbedOptions, *, encodes: int, device_seconds: float) -> None:
+    def record_encodes(self, options: EmbedOptions, *, encodes: int, usage: DeviceUsage) -> None:
         """Count contents that were computed for the task and client of `options`."""
         ...
 
@@ -90,6 +92,7 @@ class Engine:
         ledger: EncodeLedger,
         settings: EngineSettings,
         shared: CacheTier | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Start the engine's threads.
 
@@ -97,6 +100,7 @@ class Engine:
             cache: the local tier, which every call asks first.
             shared: a tier that other machines share; asked for what is to be computed, before it is, and never waited for
                 by a call that the local one answers.
+            meter: measures each batch; None takes wall time.
         """
         self.info = encoder.info
         max_batch_units = {
@@ -129,7 +133,12 @@ class Engine:
             else None
         )
         self._worker = DeviceWorker(
-            encoder, queue=self._queue, table=self._table, cost_model=self.cost_model, on_batch=self._complete
+            encoder,
+            queue=self._queue,
+            table=self._table,
+            cost_model=self.cost_model,
+            meter=meter or DeviceMeter(),
+            on_batch=self._complete,
         )
         self._worker.start()
 
@@ -313,9 +322,7 @@ class Engine:
             by_owner[id(flight.owner)].append(row)
         for rows in by_owner.values():
             options = batch.flights[rows[0]].owner.options
-            self._ledger.record_encodes(
-                options, encodes=len(rows), device_seconds=float(batch.device_seconds[rows].sum())
-            )
+            self._ledger.record_encodes(options, encodes=len(rows), usage=batch.usage(rows))
         for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
             self._table.compute(flight, delivery)
         self._store(batch.flights, batch.vectors)

@@ -22,20 +22,24 @@ def warm_up(encoder: Encoder, cost_model: CostModel) -> None:
 
     Nothing is stored, and the ledger does not count them.
     """
+    on_cpu = encoder.info.device == "cpu"  # nothing else runs yet, so the process's CPU time is the encoder's
     for items in _SIZES:
         if Modality.TEXT in encoder.info.modalities:
             tokens = encoder.prepare_texts([" ".join([_SENTENCE] * (row + 1)) for row in range(items)])
             units = float(sum(len(row) for row in tokens))
-            _learn(cost_model, Modality.TEXT, partial(encoder.encode_texts, tokens), units=units, items=items)
+            learn = partial(cost_model.learn_batch, Modality.TEXT, units=units, items=items)
+            _learn(learn, partial(encoder.encode_texts, tokens), on_cpu=on_cpu)
         if Modality.IMAGE in encoder.info.modalities:
             size = encoder.info.image_size
             pixels = [np.full((3, size, size), 30 * row, np.uint8) for row in range(items)]
-            _learn(cost_model, Modality.IMAGE, partial(encoder.encode_images, pixels), units=items, items=items)
+            learn = partial(cost_model.learn_batch, Modality.IMAGE, units=items, items=items)
+            _learn(learn, partial(encoder.encode_images, pixels), on_cpu=on_cpu)
 
 
-def _learn(cost_model: CostModel, modality: Modality, run: Callable[[], object], *, units: float, items: int) -> None:
+def _learn(learn: Callable[..., None], run: Callable[[], object], *, on_cpu: bool) -> None:
     run()  # the first run pays for allocations and kernels, and says nothing of the next
     for _ in range(_ROUNDS):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run()
-        cost_model.learn_batch(modality, seconds=time.perf_counter() - start, units=units, items=items)
+        seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
+        learn(seconds=seconds, device_s=cpu_s if on_cpu else None)

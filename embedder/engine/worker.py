@@ -13,12 +13,13 @@ import numpy.typing as npt
 import structlog
 
 from embedder.encoders.base import Encoder, Vectors
-from embedder.engine.contents import BatchShape
+from embedder.engine.contents import BatchShape, DeviceUsage
 from embedder.engine.cost_model import CostModel
 from embedder.engine.ready_queue import ReadyQueue
 from embedder.engine.single_flight import Flight, FlightTable
 from embedder.engine.ticket import Delivery
 from embedder.errors import DeadlineExpired, EmbedderError, EncoderError, NonFiniteVector, OutOfDeviceMemory
+from embedder.savings.meter import Meter, Reading
 from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ class EncodedBatch:
         flights: the contents that were computed.
         vectors: (n, dim) float16, one row a flight.
         device_seconds: (n,) each content's share of the device time, by cost units.
+        reading: what the meter says of the whole batch.
         encode_s: wall seconds of the batch on the device.
         started_at: `time.monotonic()` seconds when it started.
         shape: its size, failed contents included.
@@ -43,9 +45,20 @@ class EncodedBatch:
     flights: Sequence[Flight]
     vectors: npt.NDArray[np.float16]
     device_seconds: npt.NDArray[np.float64]
+    reading: Reading
     encode_s: float
     started_at: float
     shape: BatchShape
+
+    def usage(self, rows: Sequence[int]) -> DeviceUsage:
+        """Return what some of the contents took, by their share of the device time."""
+        device_s, reading = float(self.device_seconds[rows].sum()), self.reading
+        share = device_s / reading.device.value if reading.device.value else 0.0
+        return DeviceUsage(
+            device_s=device_s,
+            wall_s=reading.wall.value * share,
+            joules=reading.energy.value * share if reading.energy else 0.0,
+        )
 
 
 class DeviceWorker:
@@ -58,12 +71,14 @@ class DeviceWorker:
         queue: ReadyQueue,
         table: FlightTable,
         cost_model: CostModel,
+        meter: Meter,
         on_batch: Callable[[EncodedBatch], None],
     ) -> None:
         self._encoder = encoder
         self._queue = queue
         self._table = table
         self._cost_model = cost_model
+        self._meter = meter
         self._on_batch = on_batch
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
@@ -111,7 +126,9 @@ class DeviceWorker:
     def _run_batch(self, flights: list[Flight]) -> None:
         started_at = time.monotonic()
         start = time.perf_counter()
+        self._meter.begin()
         rows = self._encode_or_bisect(flights)
+        reading = self._meter.end()
         encode_s = time.perf_counter() - start
         computed = [
             (flight, row) for flight, row in zip(flights, rows, strict=True) if not isinstance(row, EmbedderError)
@@ -121,16 +138,20 @@ class DeviceWorker:
                 self._table.fail(flight, row)
         if not computed:
             return
+        device_s = reading.device.value
         units = np.array([flight.units for flight, _ in computed])
         modality = computed[0][0].item.modality
         assert modality is not None
         if len(computed) == len(flights):  # a bisected batch ran more than once: its time says nothing of the next
-            self._cost_model.learn_batch(modality, seconds=encode_s, units=float(units.sum()), items=len(computed))
+            self._cost_model.learn_batch(
+                modality, seconds=encode_s, device_s=device_s, units=float(units.sum()), items=len(computed)
+            )
         self._on_batch(
             EncodedBatch(
                 flights=[flight for flight, _ in computed],
                 vectors=np.stack([row for _, row in computed]).astype(np.float16),  # (n, dim)
-                device_seconds=encode_s * units / units.sum(),
+                device_seconds=device_s * units / units.sum(),
+                reading=reading,
                 encode_s=encode_s,
                 started_at=started_at,
                 shape=self._shape(flights),

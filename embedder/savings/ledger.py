@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,68 +18,71 @@ import numpy.typing as npt
 import structlog
 
 from embedder.savings.distinct import DistinctCounter
-from embedder.savings.usage import COUNTERS, Counts, Group
+from embedder.savings.ledger_file import DAY_S, MINUTE_S, LedgerFile
+from embedder.savings.retention import Retention, roll_up
+from embedder.savings.schema import prepare
+from embedder.savings.usage import COUNTERS, DIMENSIONS, Counts, Group, UsageRecord
 
 _log = structlog.get_logger(__name__)
 
 _FLUSH_INTERVAL_S = 1.0
-_MINUTE_S = 60
-_DAY_S = 86_400
+_GAUGE_INTERVAL_S = 10.0
+_ROLL_UP_INTERVAL_S = 3_600.0
 _HASH_BYTES = 32
-_SCHEMA_VERSION = 1
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS usage (
-    minute INTEGER NOT NULL, task TEXT NOT NULL, client TEXT NOT NULL, space TEXT NOT NULL, lane TEXT NOT NULL,
-    {", ".join(f"{name} INTEGER NOT NULL" for name in COUNTERS)},
-    PRIMARY KEY (minute, task, client, space, lane)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS distinct_contents (
-    day INTEGER NOT NULL, task TEXT NOT NULL, client TEXT NOT NULL, space TEXT NOT NULL, lane TEXT NOT NULL, state BLOB NOT NULL,
-    PRIMARY KEY (day, task, client, space, lane)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-"""
+_MARKS = ", ".join("?" * len(DIMENSIONS))
 _ADD_USAGE = (
-    f"INSERT INTO usage VALUES (?, ?, ?, ?, ?, {', '.join('?' * len(COUNTERS))}) "
+    f"INSERT INTO usage VALUES (?, 1, {_MARKS}, {', '.join('?' * len(COUNTERS))}) "
     f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in COUNTERS)}"
+)
+_ADD_UPTIME = (
+    "INSERT INTO uptime VALUES (?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET up_ms = up_ms + excluded.up_ms, "
+    "idle_uj = idle_uj + excluded.idle_uj, stored_byte_s = stored_byte_s + excluded.stored_byte_s"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRow:
-    """One group's counters of one minute."""
+class Gauges:
+    """What the service holds at a moment, whether or not anybody asks: charged by the second.
 
-    minute: int
-    group: Group
-    counts: Counts
+    Attributes:
+        idle_watts: power of the device at rest.
+        stored_bytes: bytes of the vector cache.
+    """
+
+    idle_watts: float = 0.0
+    stored_bytes: int = 0
 
 
-class Ledger:
+class Ledger(LedgerFile):
     """Counts usage durably; a record costs the caller one append.
 
     A thread adds what was recorded to the file once a second, so that kill -9 loses at most the last second. Thread-safe.
     Contents are counted by ids of 64 bits that are derived from their hashes with a secret of this file, so the file names no content.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._pending: deque[tuple[int, Group, Counts, bytes]] = deque()
+    def __init__(self, path: Path, *, retention: Retention | None = None) -> None:
+        super().__init__(path)
+        self._retention = retention or Retention()
+        self._pending: deque[UsageRecord] = deque()
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
+        self._read_gauges: Callable[[], Gauges] = Gauges
+        self._gauges = Gauges()
+        self._gauges_at = self._rolled_up_at = float("-inf")
+        self._beat_at = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with closing(self._connect()) as connection, connection:
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            self._secret = _secret(connection)
+        with closing(self._connect()) as connection:
+            prepare(connection)
+            with connection:
+                self._secret = _secret(connection)
+                now = time.time()
+                self._run_id = connection.execute(
+                    "INSERT INTO runs (started, last_beat, meter) VALUES (?, ?, '{}')", (now, now)
+                ).lastrowid
         path.chmod(0o600)
         self._counters: dict[tuple[int, Group], DistinctCounter] = {}
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
-
-    @property
-    def path(self) -> Path:
-        """The SQLite file."""
-        return self._path
 
     def record(self, group: Group, counts: Counts, hashes: bytes = b"") -> None:
         """Count usage now.
@@ -86,61 +90,53 @@ class Ledger:
         Args:
             hashes: content hashes that were asked for, packed, 32 bytes each; they count as distinct contents.
         """
-        self._pending.append((int(time.time()), group, counts, hashes))
+        self._pending.append(UsageRecord(int(time.time()), group, counts, hashes))
+
+    def add(self, record: UsageRecord) -> None:
+        """Count usage that was recorded elsewhere, such as in another process."""
+        self._pending.append(record)
+
+    def watch(self, read_gauges: Callable[[], Gauges], *, meter: Mapping[str, Mapping[str, str]]) -> None:
+        """Charge by the second for what `read_gauges` tells, every ten seconds; and note what measures this run."""
+        self._read_gauges, self._gauges_at = read_gauges, float("-inf")
+        with self._write_lock, closing(self._connect()) as connection, connection:
+            connection.execute("UPDATE runs SET meter = ? WHERE run = ?", (json.dumps(meter), self._run_id))
 
     def flush(self) -> None:
         """Write everything recorded so far to the file."""
         with self._write_lock:
             self._write(self._drain())
 
-    def rows(self, *, start: int = 0, end: int | None = None) -> Iterator[UsageRow]:
-        """Read the counters from `start` (inclusive) to `end` (exclusive), Unix seconds, to the minute."""
-        self.flush()
-        with closing(self._connect()) as connection:
-            cursor = connection.execute(
-                f"SELECT minute, task, client, space, lane, {', '.join(COUNTERS)} FROM usage WHERE minute >= ? AND minute < ?",
-                (start // _MINUTE_S, _end(end, _MINUTE_S)),
-            )
-            for minute, task, client, space, lane, *counters in cursor:
-                yield UsageRow(minute * _MINUTE_S, Group(task, client, space, lane), Counts(*counters))
-
-    def distinct(self, *, start: int = 0, end: int | None = None) -> Iterator[tuple[Group, DistinctCounter]]:
-        """Read the distinct contents of each group on each UTC day that the range touches."""
-        self.flush()
-        with closing(self._connect()) as connection:
-            cursor = connection.execute(
-                "SELECT task, client, space, lane, state FROM distinct_contents WHERE day >= ? AND day < ?",
-                (start // _DAY_S, _end(end, _DAY_S)),
-            )
-            for task, client, space, lane, state in cursor:
-                yield Group(task, client, space, lane), DistinctCounter.from_bytes(state)
-
     def close(self) -> None:
-        """Write what is left, and stop the thread."""
+        """Write what is left and that this run ended well, and stop the thread."""
         self._stop.set()
         self._thread.join()
         self.flush()
+        with closing(self._connect()) as connection, connection:
+            connection.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self._run_id))
 
     def _run(self) -> None:
         while not self._stop.wait(_FLUSH_INTERVAL_S):
             try:
                 self.flush()
+                self._roll_up()
             except sqlite3.Error as error:
                 # What could not be written is kept and written with the next flush.
                 _log.error("savings ledger could not be written", path=str(self._path), error=str(error))
 
-    def _drain(self) -> list[tuple[int, Group, Counts, bytes]]:
+    def _settle(self) -> None:
+        self.flush()
+
+    def _drain(self) -> list[UsageRecord]:
         return [self._pending.popleft() for _ in range(len(self._pending))]
 
-    def _write(self, records: list[tuple[int, Group, Counts, bytes]]) -> None:
-        if not records:
-            return
+    def _write(self, records: list[UsageRecord]) -> None:
         usage: dict[tuple[int, Group], Counts] = defaultdict(Counts)
         hashes: dict[tuple[int, Group], list[bytes]] = defaultdict(list)
-        for second, group, counts, packed in records:
-            usage[second // _MINUTE_S, group] += counts
-            if packed:
-                hashes[second // _DAY_S, group].append(packed)
+        for record in records:
+            usage[record.second // MINUTE_S, record.group] += record.counts
+            if record.hashes:
+                hashes[record.second // DAY_S, record.group].append(record.hashes)
         try:
             with closing(self._connect()) as connection, connection:
                 for (minute, group), counts in usage.items():
@@ -151,16 +147,39 @@ class Ledger:
                     counter = self._counter(connection, day, group)
                     if counter.add(self._ids(packed_hashes)):
                         row = (day, *_columns(group), counter.to_bytes())
-                        connection.execute("INSERT OR REPLACE INTO distinct_contents VALUES (?, ?, ?, ?, ?, ?)", row)
+                        connection.execute(f"INSERT OR REPLACE INTO distinct_contents VALUES (?, {_MARKS}, ?)", row)
+                up_ms = self._beat(connection)
+            self._beat_at += up_ms / 1e3  # what is left of a millisecond counts with the next beat
         except sqlite3.Error:
             self._pending.extendleft(reversed(records))
             self._counters.clear()
             raise
 
+    def _beat(self, connection: sqlite3.Connection) -> int:
+        """Say that the service lives, and charge the time since the last beat; returns it in milliseconds."""
+        if time.monotonic() - self._gauges_at > _GAUGE_INTERVAL_S:
+            self._gauges, self._gauges_at = self._read_gauges(), time.monotonic()
+        now, gauges = time.time(), self._gauges
+        up_ms = int((time.monotonic() - self._beat_at) * 1e3)
+        held = (up_ms, round(up_ms * gauges.idle_watts * 1e3), up_ms * gauges.stored_bytes // 1_000)
+        connection.execute(_ADD_UPTIME, (int(now) // MINUTE_S, *held))
+        connection.execute("UPDATE runs SET last_beat = ? WHERE run = ?", (now, self._run_id))
+        return up_ms
+
+    def _roll_up(self) -> None:
+        if time.monotonic() - self._rolled_up_at < _ROLL_UP_INTERVAL_S:
+            return
+        with self._write_lock, closing(self._connect()) as connection, connection:
+            touched = roll_up(connection, now=time.time(), retention=self._retention)
+        self._rolled_up_at = time.monotonic()
+        if touched:
+            _log.info("savings ledger rolled up", rows=touched)
+
     def _counter(self, connection: sqlite3.Connection, day: int, group: Group) -> DistinctCounter:
         counter = self._counters.get((day, group))
         if counter is None:
-            query = "SELECT state FROM distinct_contents WHERE day=? AND task=? AND client=? AND space=? AND lane=?"
+            where = " AND ".join(f"{name} = ?" for name in DIMENSIONS)
+            query = f"SELECT state FROM distinct_contents WHERE day = ? AND {where}"
             stored = connection.execute(query, (day, *_columns(group))).fetchone()
             counter = DistinctCounter.from_bytes(stored[0]) if stored else DistinctCounter()
             self._counters = {key: kept for key, kept in self._counters.items() if key[0] == day}
@@ -173,19 +192,9 @@ class Ledger:
         mixed: npt.NDArray[np.uint64] = (hashes[:, 0] ^ mask) * multiplier  # wraps: a keyed permutation of 64 bits
         return mixed ^ (mixed >> np.uint64(32))
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=10.0)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # safe for kill -9; a power loss may lose the last seconds
-        return connection
 
-
-def _columns(group: Group) -> tuple[str, str, str, str]:
-    return group.task, group.client, group.space, group.lane
-
-
-def _end(end: int | None, unit_s: int) -> int:
-    return 2**62 if end is None else -(-end // unit_s)
+def _columns(group: Group) -> tuple[str, ...]:
+    return tuple(getattr(group, name) for name in DIMENSIONS)
 
 
 def _secret(connection: sqlite3.Connection) -> tuple[np.uint64, np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import ExitStack
 
@@ -21,7 +22,11 @@ from embedder.media.decoding.pool import DecodePool
 from embedder.media.decoding.routed import RoutedDecoder
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
+from embedder.savings.plan import load_plan
+from embedder.savings.retention import Retention
+from embedder.savings.schema import LedgerVersionError
 from embedder.server.accounting import SpaceAccount
+from embedder.server.metering import open_meter, open_report, watch
 from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
@@ -43,12 +48,15 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         ConfigurationError: something can't be opened or loaded, or the encoder fails its golden items.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    plan = load_plan(settings.savings_file)  # first: a mistake in it should not wait for the encoder
     cache = _open_cache(settings, stack)
     shared = _open_shared_cache(settings, stack)
-    ledger = Ledger(settings.ledger_path)
-    stack.callback(ledger.close)
+    ledger = _open_ledger(settings, stack)
     encoder = open_encoder(settings, _start_decoder(settings, stack))
     stack.callback(encoder.close)
+    savings = open_report(plan, ledger, device=encoder.info.device)
+    meter = open_meter(encoder.info.device)
+    watch(ledger, meter, cache)
     space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
     engine = Engine(
         encoder,
@@ -56,6 +64,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         space=space,
         ledger=SpaceAccount(ledger, space=settings.space),
         settings=_engine_settings(settings),
+        meter=meter,
         shared=shared,
     )
     stack.callback(engine.close)
@@ -69,6 +78,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         heads=heads,
         indexes=indexes,
         ledger=ledger,
+        savings=savings,
     )
 
 
@@ -118,6 +128,20 @@ def _open_shared_cache(settings: ServeSettings, stack: ExitStack) -> ValkeyTier 
         raise ConfigurationError("shared_cache_url needs the package redis: pip install 'embedder[valkey]'") from error
     stack.callback(tier.close)
     return tier
+
+
+def _open_ledger(settings: ServeSettings, stack: ExitStack) -> Ledger:
+    retention = Retention(
+        minute_days=settings.ledger_minute_days,
+        hour_days=settings.ledger_hour_days,
+        keep_days=settings.ledger_keep_days,
+    )
+    try:
+        ledger = Ledger(settings.ledger_path, retention=retention)
+    except (LedgerVersionError, sqlite3.Error, OSError) as error:
+        raise ConfigurationError(f"the savings ledger {settings.ledger_path} can't be opened: {error}") from error
+    stack.callback(ledger.close)
+    return ledger
 
 
 def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary]:

@@ -11,9 +11,11 @@ import grpc
 
 from embedder.engine.contents import EmbedOptions, Lane
 from embedder.errors import InvalidRequest
+from embedder.savings.usage import DEFAULT_TENANT
 from embedder_client.v1 import content_pb2
 
 CLIENT_METADATA_KEY = "embedder-client"
+TENANT_METADATA_KEY = "embedder-tenant"
 _UNNAMED_CLIENT = "unnamed"
 # A call without a deadline has one of centuries, or none, by gRPC's version.
 _LONGEST_DEADLINE_S = 86_400.0
@@ -32,11 +34,13 @@ class Call:
 
     Attributes:
         client: the caller's name for itself, for the savings ledger; it proves nothing.
+        tenant: whom the caller says is charged, for the savings ledger; it proves nothing and separates nothing.
         started_at: `time.monotonic()` seconds of the call's arrival.
         deadline: `time.monotonic()` seconds after which nobody waits.
     """
 
     client: str
+    tenant: str
     started_at: float
     deadline: float
 
@@ -55,11 +59,12 @@ class Call:
         now = time.monotonic()
         return cls(
             client=_name(metadata.get(CLIENT_METADATA_KEY) or _UNNAMED_CLIENT, "metadata 'embedder-client'"),
+            tenant=_name(metadata.get(TENANT_METADATA_KEY) or DEFAULT_TENANT, "metadata 'embedder-tenant'"),
             started_at=now,
             deadline=now + (default_deadline_s if remaining is None or remaining > _LONGEST_DEADLINE_S else remaining),
         )
 
-    def options(self, *, lane: int, task: str, durable: bool = False) -> EmbedOptions:
+    def options(self, *, lane: int, task: str, head: str = "", durable: bool = False) -> EmbedOptions:
         """Return how this call's contents are embedded; a call without a task counts for its client."""
         if lane not in _LANES:
             raise InvalidRequest(f"lane={lane}; known are 1 (interactive) and 2 (bulk)")
@@ -69,6 +74,8 @@ class Call:
             durable=durable,
             task=_name(task or self.client, "task"),
             client=self.client,
+            tenant=self.tenant,
+            head=head,
         )
 
 

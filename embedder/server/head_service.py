@@ -11,6 +11,7 @@ import numpy as np
 from embedder.engine.contents import EmbedOptions, EmbedOutcome
 from embedder.errors import InvalidRequest, NotImplementedYet
 from embedder.server import retrieval
+from embedder.server.accounting import head_label
 from embedder.server.call import Call
 from embedder.server.contents import HashContents, NamedContents, items_of, items_of_hashes
 from embedder.server.replies import (
@@ -55,7 +56,8 @@ class HeadService(pb_grpc.HeadServiceServicer):
         snapshot = runtime.heads.snapshot
         # An unknown head is told before anything is computed.
         names = [snapshot.resolve(reference, space.digest).manifest.name for reference in references]
-        options = call.options(lane=request.lane, task=request.task or names[0])
+        head = head_label(names) if request.task else names[0]
+        options = call.options(lane=request.lane, task=request.task or names[0], head=head)
         items = _items(request, runtime)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
@@ -85,7 +87,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         index, space = retrieval.open_index(runtime, request.index)
         top_k = retrieval.check_top_k(request.top_k)
         items = items_of(request.queries, max_items=runtime.settings.max_items_per_call, field="queries")
-        options = call.options(lane=request.lane, task=request.task or request.index)
+        options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
         results = retrieval.search(index, outcome, top_k)
@@ -107,7 +109,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         top_k = retrieval.check_top_k(request.top_k)
         if not request.history_ids and not request.history:
             raise InvalidRequest("history_ids and history are empty; give at least one item that the user has seen")
-        options = call.options(lane=request.lane, task=request.task or request.index)
+        options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         items: NamedContents = HashContents(b"")
         if request.history:
             items = items_of(request.history, max_items=runtime.settings.max_items_per_call, field="history")

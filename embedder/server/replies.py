@@ -25,6 +25,9 @@ _DTYPES = {
 _WIRE_DTYPES = {dtype: wire for wire, dtype in _DTYPES.items() if wire != content_pb2.DTYPE_UNSPECIFIED}
 
 
+_CLOCKS = {"cpu": "CPU time of all cores"}
+
+
 def check_options(options: embedding_service_pb2.VectorOptions, space: ServedSpace) -> None:
     """Refuse dimensions and dtypes that can't be derived from the space's vectors.
 
@@ -79,7 +82,7 @@ def cost_message(call: Call, outcome: EmbedOutcome, *, device: str, heads_s: flo
             value=outcome.unshared_seconds - outcome.device_seconds,
             basis=content_pb2.BASIS_ESTIMATED,
             unit="s",
-            source="measured device seconds of a batch and of a token or image, by least squares over the last batches",
+            source="measured device seconds of a batch of the call's size, by means over the last batches",
         ),
         timings=content_pb2.Timings(
             total_s=time.monotonic() - call.started_at,
@@ -106,7 +109,7 @@ def device_time_message(seconds: float, device: str) -> content_pb2.Figure:
         value=seconds,
         basis=content_pb2.BASIS_MEASURED,
         unit="s",
-        source=f"wall time of the forward pass on {device}, by the call's share of its batches",
+        source=f"{_CLOCKS.get(device, 'CUDA events')} around the forward pass on {device}, by the call's share of its batches",
     )
 
 

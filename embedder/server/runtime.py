@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from embedder.config import ServeSettings
 from embedder.errors import Unavailable
 from embedder.savings.ledger import Ledger
+from embedder.savings.report_maker import ReportMaker
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import SpaceKey, VectorCache
@@ -26,6 +27,7 @@ class Runtime:
     heads: HeadRuntime
     indexes: IndexLibrary
     ledger: Ledger
+    savings: ReportMaker
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 

@@ -21,9 +21,10 @@ PACKAGE = Path(embedder_client.__file__).parent
 
 SURFACE = {
     "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings", "ContentHash", "Cost", "Dtype",
-    "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList", "HeadPrediction", "Hit", "Image",
+    "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList", "HeadPrediction", "HeadTerm", "Hit", "Image",
     "IndexInfo", "ItemFailure", "ItemSource", "LookupResult", "PackedVectors", "Post", "PredictResult", "Provenance",
-    "RecommendResult", "RetrieveResult", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList", "Text", "Timings",
+    "RecommendResult", "RetrieveResult", "RoadCost", "SavingsFormula", "SavingsReport",
+    "SavingsRow", "SensitivityPoint", "SpaceInfo", "SpaceList", "Text", "Timings", "UncleanStop",
     "Video", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
-from embedder.engine.contents import ContentItem, EmbedOptions, Lane
+from embedder.engine.contents import ContentItem, DeviceUsage, EmbedOptions, Lane
 from embedder.engine.engine import Engine, EngineSettings
 from embedder_cache import CacheSettings, CacheTier, VectorCache, space_key
 from embedder_client.content_hash import Modality, hash_content, hash_text
@@ -88,9 +88,9 @@ class RecordingLedger:
     encodes: int = 0
     device_seconds: float = 0.0
 
-    def record_encodes(self, options: EmbedOptions, *, encodes: int, device_seconds: float) -> None:
+    def record_encodes(self, options: EmbedOptions, *, encodes: int, usage: DeviceUsage) -> None:
         self.encodes += encodes
-        self.device_seconds += device_seconds
+        self.device_seconds += usage.device_s
 
 
 @dataclass

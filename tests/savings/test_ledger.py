@@ -14,12 +14,17 @@ import pytest
 
 from embedder.savings.distinct import DistinctCounter
 from embedder.savings.ledger import Ledger
-from embedder.savings.report import GroupBy, SavingsQuery, make_report
+from embedder.savings.report import GroupBy, SavingsQuery, SavingsReport
+from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage import Counts, Group
 from embedder_client.content_hash import hash_texts
 
 _TOPIC = Group("topic", "ranker", "default@1", "interactive")
 _SEARCH = Group("search", "web", "default@1", "interactive")
+
+
+def make_report(ledger: Ledger, query: SavingsQuery) -> SavingsReport:
+    return ReportMaker(ledger).make(query)
 
 
 def _texts(*numbers: int) -> bytes:

@@ -31,8 +31,17 @@ if TYPE_CHECKING:
         RecommendResult,
         RetrieveResult,
     )
-    from embedder_client.reports import CacheStats, SavingsReport, SavingsRow, SpaceInfo, SpaceList
+    from embedder_client.reports import CacheStats, SpaceInfo, SpaceList
     from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult
+    from embedder_client.savings import (
+        HeadTerm,
+        RoadCost,
+        SavingsFormula,
+        SavingsReport,
+        SavingsRow,
+        SensitivityPoint,
+        UncleanStop,
+    )
     from embedder_client.settings import ClientSettings
     from embedder_client.vectors import Dtype, PackedVectors
 
@@ -55,7 +64,16 @@ _MODULES = {
         "RecommendResult",
         "RetrieveResult",
     ),
-    "reports": ("CacheStats", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList"),
+    "reports": ("CacheStats", "SpaceInfo", "SpaceList"),
+    "savings": (
+        "HeadTerm",
+        "RoadCost",
+        "SavingsFormula",
+        "SavingsReport",
+        "SavingsRow",
+        "SensitivityPoint",
+        "UncleanStop",
+    ),
     "results": ("EmbedResult", "ItemFailure", "ItemSource", "LookupResult"),
     "settings": ("ClientSettings",),
     "vectors": ("Dtype", "PackedVectors"),
@@ -80,6 +98,7 @@ __all__ = [
     "HeadKind",
     "HeadList",
     "HeadPrediction",
+    "HeadTerm",
     "Hit",
     "Image",
     "IndexInfo",
@@ -92,12 +111,16 @@ __all__ = [
     "Provenance",
     "RecommendResult",
     "RetrieveResult",
+    "RoadCost",
+    "SavingsFormula",
     "SavingsReport",
     "SavingsRow",
+    "SensitivityPoint",
     "SpaceInfo",
     "SpaceList",
     "Text",
     "Timings",
+    "UncleanStop",
     "Video",
     "errors",
     "hash_content",

@@ -22,9 +22,10 @@ from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderC
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
 from embedder_client.pushback import wait_before_retry_s
-from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
+from embedder_client.savings import SavingsReport
 from embedder_client.settings import ClientSettings
 from embedder_client.stream_ending import StreamEnding
 from embedder_client.streams import StreamWindow

@@ -20,6 +20,7 @@ from embedder_client.v1 import (
 )
 
 CLIENT_NAME_KEY = "embedder-client"
+TENANT_KEY = "embedder-tenant"
 
 _STUBS: tuple[Callable[[Any], Any], ...] = (
     embedding_service_pb2_grpc.EmbeddingServiceStub,
@@ -121,8 +122,10 @@ def channel_credentials(target: str, settings: ClientSettings) -> grpc.ChannelCr
 
 
 def call_metadata(settings: ClientSettings) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that goes with every call: who asks, and the bearer token."""
+    """Return the metadata that goes with every call: who asks, who is charged, and the bearer token."""
     metadata = [(CLIENT_NAME_KEY, settings.client_name)]
+    if settings.tenant:
+        metadata.append((TENANT_KEY, settings.tenant))
     if settings.bearer_token:
         metadata.append(("authorization", f"Bearer {settings.bearer_token}"))
     return tuple(metadata)

@@ -23,9 +23,10 @@ from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
 from embedder_client.pushback import wait_before_retry_s
-from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
+from embedder_client.savings import SavingsReport
 from embedder_client.settings import ClientSettings
 from embedder_client.streams import StreamWindow
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from embedder_client.v1 import admin_service_pb2, embedding_service_pb2, savings_service_pb2
+    from embedder_client.v1 import admin_service_pb2, embedding_service_pb2
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -124,7 +124,7 @@ def head_list(message: head_service_pb2.ListHeadsResponse) -> heads.HeadList:
                 labels=tuple(head.labels),
                 space_digest=head.space_digest,
                 aliases=tuple(head.aliases),
-                created_at=_time(head, "created_at"),
+                created_at=time_or_none(head, "created_at"),
                 metrics=dict(head.metrics),
             )
             for head in message.heads
@@ -132,17 +132,6 @@ def head_list(message: head_service_pb2.ListHeadsResponse) -> heads.HeadList:
         indexes=tuple(
             heads.IndexInfo(index.index, index.items, index.space_digest, index.kind) for index in message.indexes
         ),
-    )
-
-
-def savings_report(message: savings_service_pb2.GetSavingsResponse) -> reports.SavingsReport:
-    """Decode the savings of a time range."""
-    return reports.SavingsReport(
-        total=_savings_row(message.total),
-        rows=tuple(_savings_row(row) for row in message.rows),
-        start=_time(message, "start_time"),
-        end=_time(message, "end_time"),
-        assumptions=tuple(message.assumptions),
     )
 
 
@@ -187,7 +176,7 @@ def cache_stats(message: admin_service_pb2.GetCacheStatsResponse) -> reports.Cac
         pending_write_bytes=message.pending_write_bytes,
         dropped_writes=message.dropped_writes,
         path=message.path,
-        started_at=_time(message, "started_at"),
+        started_at=time_or_none(message, "started_at"),
     )
 
 
@@ -220,9 +209,9 @@ def _provenance(message: content_pb2.Provenance) -> figures.Provenance:
 def _cost(message: content_pb2.Cost) -> figures.Cost:
     timings = message.timings
     return figures.Cost(
-        device_time=_figure(message, "device_time"),
-        energy=_figure(message, "energy"),
-        device_time_saved=_figure(message, "device_time_saved"),
+        device_time=figure_or_none(message, "device_time"),
+        energy=figure_or_none(message, "energy"),
+        device_time_saved=figure_or_none(message, "device_time_saved"),
         timings=figures.Timings(
             timings.total_s,
             timings.lookup_s,
@@ -240,15 +229,19 @@ def _batch_shape(message: content_pb2.BatchShape) -> figures.BatchShape:
     return figures.BatchShape(message.items, message.units, message.padding_efficiency)
 
 
-def _figure(message: Message, name: str) -> figures.Figure | None:
-    if not message.HasField(name):
-        return None
-    figure: content_pb2.Figure = getattr(message, name)
+def figure_or_none(message: Message, name: str) -> figures.Figure | None:
+    """Decode a message's figure, if it is there."""
+    return figure_of(getattr(message, name)) if message.HasField(name) else None
+
+
+def figure_of(figure: content_pb2.Figure) -> figures.Figure:
+    """Decode a figure."""
     basis = _BASES.get(figure.basis, figures.Basis.UNSPECIFIED)
-    return figures.Figure(figure.value, basis, figure.unit, figure.source)
+    return figures.Figure(figure.value, basis, figure.unit, figure.source, figure.boundary)
 
 
-def _time(message: Message, name: str) -> datetime | None:
+def time_or_none(message: Message, name: str) -> datetime | None:
+    """Decode a message's time, if it is there."""
     if not message.HasField(name):
         return None
     timestamp: Timestamp = getattr(message, name)
@@ -271,7 +264,7 @@ def _prediction(message: head_service_pb2.HeadResult, rows: int) -> heads.HeadPr
         scores=scores,
         label_indices=label_indices,
         thresholds=np.frombuffer(message.thresholds, "<f4") if message.thresholds else None,
-        compute_time=_figure(message, "compute_time"),
+        compute_time=figure_or_none(message, "compute_time"),
     )
 
 
@@ -280,22 +273,3 @@ def _matrix(data: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> npt.N
     if len(data) != expected:
         raise Internal(f"{rows} x {columns} scores take {expected} bytes; the answer holds {len(data)}")
     return np.frombuffer(data, dtype).reshape(rows, columns)
-
-
-def _savings_row(message: savings_service_pb2.SavingsRow) -> reports.SavingsRow:
-    return reports.SavingsRow(
-        group=message.group,
-        contents_asked=message.contents_asked,
-        contents_unique=_figure(message, "contents_unique"),
-        cache_hits=message.cache_hits,
-        shared_cache_hits=message.shared_cache_hits,
-        in_flight_hits=message.in_flight_hits,
-        encodes=message.encodes,
-        failures=message.failures,
-        device_time=_figure(message, "device_time"),
-        head_time=_figure(message, "head_time"),
-        device_time_unshared=_figure(message, "device_time_unshared"),
-        device_time_saved=_figure(message, "device_time_saved"),
-        energy=_figure(message, "energy"),
-        energy_saved=_figure(message, "energy_saved"),
-    )

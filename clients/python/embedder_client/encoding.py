@@ -41,6 +41,8 @@ _GROUPS = {
     "client": savings_service_pb2.SAVINGS_GROUP_CLIENT,
     "space": savings_service_pb2.SAVINGS_GROUP_SPACE,
     "lane": savings_service_pb2.SAVINGS_GROUP_LANE,
+    "tenant": savings_service_pb2.SAVINGS_GROUP_TENANT,
+    "head": savings_service_pb2.SAVINGS_GROUP_HEAD,
 }
 
 # A field's tag and length, at most, around one content in its message.
@@ -164,6 +166,8 @@ def savings_request(options: SavingsOptions) -> savings_service_pb2.GetSavingsRe
         group_by=_choice("group_by", options.get("group_by", "task"), _GROUPS),
         task=options.get("task", ""),
         client=options.get("client", ""),
+        tenant=options.get("tenant", ""),
+        head=options.get("head", ""),
     )
 
 

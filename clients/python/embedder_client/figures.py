@@ -26,6 +26,7 @@ class Figure:
     basis: Basis
     unit: str
     source: str
+    boundary: str = ""
 
 
 @dataclass(frozen=True)

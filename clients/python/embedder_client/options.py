@@ -114,11 +114,15 @@ class SavingsOptions(TimeOption, total=False):
     end: datetime | None
     """End of the range, exclusive, with a time zone; None means now."""
     group_by: str
-    """What rows are made by: "task" (the default), "client", "space", "lane", or "" for the total alone."""
+    """What rows are made by: "task" (the default), "client", "space", "lane", "tenant", "head", or "" for the total alone."""
     task: str
     """Only this task."""
     client: str
     """Only this client."""
+    tenant: str
+    """Only this tenant, as callers name it with `ClientSettings.tenant`."""
+    head: str
+    """Only this head or index."""
 
 
 class DeleteOptions(TimeOption, total=False):

@@ -20,8 +20,10 @@ from embedder_client.content_hash import HASH_BYTES
 from embedder_client.contents import ContentLike, content_digest, gather_contents, pack_hashes
 from embedder_client.errors import Internal, InvalidRequest
 from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult
-from embedder_client.reports import CacheStats, SavingsReport, SpaceList
+from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
+from embedder_client.savings import SavingsReport
+from embedder_client.savings_decoding import savings_report
 from embedder_client.settings import ClientSettings
 from embedder_client.v1 import admin_service_pb2, embedding_service_pb2, head_service_pb2
 
@@ -176,7 +178,7 @@ def savings(settings: ClientSettings, options: declared.SavingsOptions) -> Plan[
     """Plan one GetSavings."""
     declared.check_options(declared.SavingsOptions, options)
     request = encoding.savings_request(options)
-    return Plan(_single(Rpc.GET_SAVINGS, request, decoding.savings_report), call_timeout_s(settings, options))
+    return Plan(_single(Rpc.GET_SAVINGS, request, savings_report), call_timeout_s(settings, options))
 
 
 def spaces(settings: ClientSettings, options: declared.TimeOption) -> Plan[SpaceList]:

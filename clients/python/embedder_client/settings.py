@@ -28,6 +28,8 @@ class ClientSettings:
 
     client_name: str = field(default_factory=program_name)
     """Who asks, for the savings report; the program's name by default."""
+    tenant: str = ""
+    """Team or customer that is charged in the savings report; empty means "default". It separates no cache and proves nothing."""
     bearer_token: str = field(default="", repr=False)
     """Sent with every call; refused over plaintext to another machine unless `plaintext_token` is set."""
     plaintext_token: bool = False
@@ -70,6 +72,6 @@ class ClientSettings:
                 raise InvalidRequest(f"{name}={getattr(self, name)} must be 1 or more")
         if not 1 <= self.retry_attempts <= 5:
             raise InvalidRequest(f"retry_attempts={self.retry_attempts} must be 1 to 5")
-        for name in ("client_name", "bearer_token"):
+        for name in ("client_name", "tenant", "bearer_token"):
             if not (getattr(self, name).isascii() and getattr(self, name).isprintable()):
                 raise InvalidRequest(f"{name} travels as metadata, so it must be printable ASCII")

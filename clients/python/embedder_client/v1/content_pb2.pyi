@@ -119,16 +119,18 @@ class Provenance(_message.Message):
     def __init__(self, space: _Optional[str] = ..., space_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class Figure(_message.Message):
-    __slots__ = ("value", "basis", "unit", "source")
+    __slots__ = ("value", "basis", "unit", "source", "boundary")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     BASIS_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     value: float
     basis: Basis
     unit: str
     source: str
-    def __init__(self, value: _Optional[float] = ..., basis: _Optional[_Union[Basis, str]] = ..., unit: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+    boundary: str
+    def __init__(self, value: _Optional[float] = ..., basis: _Optional[_Union[Basis, str]] = ..., unit: _Optional[str] = ..., source: _Optional[str] = ..., boundary: _Optional[str] = ...) -> None: ...
 
 class BatchShape(_message.Message):
     __slots__ = ("items", "units", "padding_efficiency")
