@@ -116,6 +116,7 @@ class CompositeParts:
         self._rows = {item.content_hash: row for row, item in enumerate(self._parts)}
         self.ticket: Ticket | None = engine.start(self._parts, options) if self._parts else None
         self.flights: dict[bytes, VideoFlight] = {}
+        self._own: set[bytes] = set()
         try:
             self.flights = self._start_videos(in_posts)
         except EmbedderError:
@@ -132,8 +133,8 @@ class CompositeParts:
         return None if self.ticket is None else self._engine.outcome(self.ticket, self._parts)
 
     def encoded_videos(self) -> list[EncodedVideo]:
-        """Return the videos that were encoded."""
-        futures = [flight.future for flight in self.flights.values()]
+        """Return the videos that were encoded for this call; those that it joined are another's."""
+        futures = [self.flights[content_hash].future for content_hash in self._own]
         return [future.result() for future in futures if future.done() and future.exception() is None]
 
     def answers(self, parts: EmbedOutcome | None) -> list[Answer]:
@@ -171,7 +172,12 @@ class CompositeParts:
                 wanted[item.content_hash] = item
         if not wanted:
             return {}
-        return dict(zip(wanted, self._videos.start(list(wanted.values()), self.options), strict=True))
+        flights = self._videos.start(list(wanted.values()), self.options)
+        # A flight that another call opened is that call's cost.
+        self._own = {
+            item.content_hash for item, flight in zip(wanted.values(), flights, strict=True) if flight.item is item
+        }
+        return dict(zip(wanted, flights, strict=True))
 
     @property
     def _wants_segments(self) -> bool:
@@ -229,6 +235,8 @@ class CompositeParts:
             return answer
         encoded = _result(flight)
         sources = encoded.sources.tolist()
+        if item.content_hash not in self._own:
+            sources = [int(Source.IN_FLIGHT) if source == Source.COMPUTED else source for source in sources]
         answer = Answer(
             encoded.vector,
             Source(_dearest(sources)),

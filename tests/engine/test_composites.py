@@ -129,6 +129,9 @@ def test_calls_that_ask_for_one_video_share_its_decoding(composite: CompositeBen
     outcomes = [engine.outcome(ticket, [video_item(b"\x01\x02")]) for ticket in tickets]
     assert (composite.decoder.runs, composite.bench.encoder.encodes) == (1, 2)
     assert all(np.array_equal(outcome.vectors, outcomes[0].vectors) for outcome in outcomes)
+    # It is one call's cost, whichever came first; the others joined it.
+    assert sorted(int(outcome.sources[0]) for outcome in outcomes) == [Source.IN_FLIGHT] * 3 + [Source.COMPUTED]
+    assert sum(outcome.device_seconds > 0 for outcome in outcomes) == 1
     engine.close()
 
 
