@@ -24,7 +24,8 @@ SURFACE = {
     "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList", "HeadPrediction", "Hit", "Image",
     "IndexInfo", "ItemFailure", "ItemSource", "LookupResult", "PackedVectors", "Post", "PredictResult", "Provenance",
     "RecommendResult", "RetrieveResult", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList", "Text", "Timings",
-    "Video", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts",
+    "Video", "VideoFile", "VideoSegments", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts",
+    "hash_video",
 }  # fmt: skip
 
 

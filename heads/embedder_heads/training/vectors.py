@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedder_client import Client, VideoSegments
+from embedder_client.options import EmbedOptions
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Floats
 from embedder_heads.training.table import Content
@@ -60,6 +61,7 @@ def embed_contents(
     segments: dict[int, VideoSegments] = {}
     digests: set[bytes] = set()
     computed = 0
+    wanted: EmbedOptions = {} if segment_seconds is None else {"segment_seconds": segment_seconds}
     for start in range(0, len(contents), _CHUNK):
         result = service.embed(
             contents[start : start + _CHUNK],
@@ -67,7 +69,7 @@ def embed_contents(
             task=task,
             space=space,
             dtype="float32",
-            segment_seconds=segment_seconds,
+            **wanted,
         )
         segments.update({start + index: found for index, found in result.segments.items()})
         parts.append(np.asarray(result.vectors, np.float32))
