@@ -7,6 +7,7 @@ Each field is a flag (`--max-batch-tokens`), an environment variable (`EMBEDDER_
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -185,6 +186,70 @@ class ServeSettings(BaseSettings):
         description="Time for one file from start to end; beyond, its worker counts as hung and is replaced.",
     )
 
+    # Videos
+    max_video_bytes: Bytes = Field(256 << 20, ge=1, description="Largest video file.")
+    max_video_pixels: int = Field(
+        8_912_896, ge=1, description="Largest width x height of a video's frames: 4096 x 2176 unless set."
+    )
+    max_video_seconds: int = Field(600, ge=1, description="Longest video.")
+    max_video_frames: int = Field(36_000, ge=1, description="Most frames decoded of one video, understood or not.")
+    max_video_sampled_frames: int = Field(
+        600, ge=1, description="Most frames understood of one video; each that is new is encoded."
+    )
+    max_video_cpu_ms: int = Field(60_000, ge=100, description="Processor time to decode one video.")
+    max_video_ms: int = Field(300_000, ge=100, description="Time to decode one video, from start to end.")
+    max_video_memory_bytes: Bytes = Field(1 << 30, ge=64 << 20, description="Memory that decoding one video may take.")
+    video_sampling: Literal["rate", "scenes"] = Field(
+        "rate",
+        description="'rate': frames at equal steps of time; 'scenes': the first frame of each scene. Videos under another "
+        "sampling are understood anew; frames that both take are not.",
+    )
+    video_frames_per_second: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="Frames understood for each second, with 'rate'; twice as many cost twice as much.",
+    )
+    video_scene_threshold: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="Mean change of grey, 0 to 1, from which a frame begins a scene, with 'scenes'; smaller gives more.",
+    )
+    video_segment_seconds: float = Field(
+        5.0, ge=0, description="Length of a segment where a call names none; 0 makes one of each frame understood."
+    )
+    video_workers: int = Field(
+        2,
+        ge=1,
+        description="Videos decoded at once; each has a process, apart from those of images (none with --decode-workers 0).",
+    )
+    max_waiting_videos: int = Field(
+        64, ge=1, description="Videos that wait to be decoded; beyond, calls are refused at once."
+    )
+
+    # Posts
+    max_post_fields: int = Field(32, ge=1, description="Most fields of one post.")
+    post_fusion: str = Field(
+        "mean",
+        description="How a post's fields become one vector: 'mean', or a trained fusion such as 'topic' or 'topic@2'. Posts under "
+        "another fusion are fused anew; their fields are not encoded again.",
+    )
+    post_field_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="Weights of the mean by field name, such as '{\"title\": 2}'; a field that is not named weighs 1.",
+    )
+
+    # Uploads
+    max_uploads: int = Field(
+        16, ge=1, description="Contents over the message limit that may arrive at once; each takes disk as it comes."
+    )
+    upload_memory_bytes: Bytes = Field(
+        4 << 20,
+        ge=1,
+        description="Bytes of an upload that are held in memory; more go to a temporary file in the data folder.",
+    )
+
     # What is kept
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder of the cache, heads, indexes and ledger unless set apart."
@@ -210,6 +275,7 @@ class ServeSettings(BaseSettings):
         description="Longest wait for the shared cache before a content is computed; hits of this machine's cache never wait for it.",
     )
     heads_dir: Path | None = Field(None, description="Folder of the heads; default: DATA_DIR/heads.")
+    fusions_dir: Path | None = Field(None, description="Folder of the trained fusions; default: DATA_DIR/fusions.")
     indexes_dir: Path | None = Field(
         None, description="Folder of the nearest-neighbour indexes; default: DATA_DIR/indexes."
     )
@@ -260,6 +326,13 @@ class ServeSettings(BaseSettings):
             raise ValueError(
                 f"space={self.space!r}: a space is NAME@VERSION in small letters, digits, '-' and '_', such as 'default@1'"
             )
+        if self.post_field_weights and self.post_fusion != "mean":
+            raise ValueError(
+                f"post_field_weights are for the mean, and post_fusion={self.post_fusion!r}: give one of the two"
+            )
+        for name, weight in self.post_field_weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"post_field_weights[{name!r}]={weight}: weights are 0 or more, and finite")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
         if not (self.is_loopback or self.is_guarded or self.insecure_listen):
@@ -288,6 +361,11 @@ class ServeSettings(BaseSettings):
     def heads_path(self) -> Path:
         """Folder of the heads."""
         return self.heads_dir or self.data_dir / "heads"
+
+    @property
+    def fusions_path(self) -> Path:
+        """Folder of the trained fusions."""
+        return self.fusions_dir or self.data_dir / "fusions"
 
     @property
     def indexes_path(self) -> Path:

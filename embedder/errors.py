@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class EmbedderError(Exception):
-    """Root of everything that the service raises on purpose; the message says what was given and what is allowed."""
+    """Root of everything that the service raises on purpose; the message says what was given and what is allowed.
+
+    Attributes:
+        post_field: name of the post's field that it concerns; empty where it concerns no post.
+    """
+
+    post_field = ""
+
+    def in_post_field(self, name: str) -> Self:
+        """Return the same error, said of a post's field."""
+        message = f"field {name!r}: {self}"
+        named = type(self).__new__(type(self), message)
+        named.__dict__.update(self.__dict__, post_field=name)
+        return named
 
 
 # What a caller sent. Concerns one item; its neighbours are served.

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embedder.cli import indexes
+from embedder.cli import indexes, training
 from embedder.cli import training_options as common
 from embedder.cli.training_options import console, told_errors
 from embedder_client import Text
@@ -19,6 +19,7 @@ from embedder_heads.training.options import HeadChoice, TrainOptions
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(indexes.app, name="index")
+app.add_typer(training.app, name="train")
 
 LabelledFile = Annotated[Path, typer.Argument(help="JSONL, CSV or Parquet file of labelled contents.", exists=True)]
 TextColumn = Annotated[str, typer.Option("--text", help="Column of the texts; '' when there is none.")]
@@ -39,7 +40,7 @@ def heads() -> None:
     """
 
 
-@app.command()
+@training.app.command(training.HEAD)
 def train(
     file: LabelledFile,
     *,

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +25,16 @@ TextColumn = Annotated[str, typer.Option("--text", help="Column of the texts; ''
 ImageColumn = Annotated[
     str, typer.Option("--image", help="Column of the images, as paths or bytes; '' when there is none.")
 ]
+VideoColumn = Annotated[
+    str, typer.Option("--video", help="Column of the videos, as paths or bytes; '' when there is none.")
+]
+SegmentSeconds = Annotated[
+    float,
+    typer.Option(
+        min=-1,
+        help="Length of the segments that each video becomes, an item each; 0 takes the service's. -1 keeps videos whole.",
+    ),
+]
 MetadataColumns = Annotated[
     list[str] | None,
     typer.Option("--metadata", help="Column to keep beside the vector and to filter on; may be given several times."),
@@ -41,6 +49,8 @@ def build(
     item_id: IdColumn = "id",
     text: TextColumn = "text",
     image: ImageColumn = "",
+    video: VideoColumn = "",
+    segment_seconds: SegmentSeconds = 0,
     metadata: MetadataColumns = None,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
@@ -50,18 +60,26 @@ def build(
 ) -> None:
     """Build an index from a file of items, and publish it."""
     from embedder_heads.training.items import read_items
+    from embedder_heads.training.segments import index_rows
 
     with told_errors():
-        items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        items = read_items(file, item_id=item_id, text=text, image=image, video=video, metadata=metadata or [])
         found = common.embed(
-            items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {name}"
+            items.contents,
+            target=target,
+            token=token,
+            tls_root=tls_root,
+            space=space,
+            task=f"index {name}",
+            segment_seconds=_segments_wanted(video, segment_seconds),
         )
-        kept = _tell_left_out(items.ids, found.failures)
+        _tell_left_out(items.ids, found.failures)
+        rows = index_rows(items, found.vectors, found.segments, found.failures)
         manifest = IndexLibrary(common.indexes_folder(indexes_dir)).publish(
             name,
-            found.vectors[kept],
-            [items.ids[row] for row in kept],
-            [items.metadata[row] for row in kept],
+            rows.vectors,
+            rows.ids,
+            rows.metadata,
             space_digest=found.space_digest,
         )
         console.print(f"published {name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
@@ -75,6 +93,8 @@ def add(
     item_id: IdColumn = "id",
     text: TextColumn = "text",
     image: ImageColumn = "",
+    video: VideoColumn = "",
+    segment_seconds: SegmentSeconds = 0,
     metadata: MetadataColumns = None,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
@@ -84,18 +104,26 @@ def add(
 ) -> None:
     """Add a file of items to an index, in place of those with the same ids, and publish it as the next version."""
     from embedder_heads.training.items import read_items
+    from embedder_heads.training.segments import index_rows
 
     with told_errors():
-        items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        items = read_items(file, item_id=item_id, text=text, image=image, video=video, metadata=metadata or [])
         found = common.embed(
-            items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {ref}"
+            items.contents,
+            target=target,
+            token=token,
+            tls_root=tls_root,
+            space=space,
+            task=f"index {ref}",
+            segment_seconds=_segments_wanted(video, segment_seconds),
         )
-        kept = _tell_left_out(items.ids, found.failures)
+        _tell_left_out(items.ids, found.failures)
+        rows = index_rows(items, found.vectors, found.segments, found.failures)
         manifest = IndexLibrary(common.indexes_folder(indexes_dir)).add(
             ref,
-            found.vectors[kept],
-            [items.ids[row] for row in kept],
-            [items.metadata[row] for row in kept],
+            rows.vectors,
+            rows.ids,
+            rows.metadata,
             space_digest=found.space_digest,
         )
         console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
@@ -190,10 +218,13 @@ def remove(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
         console.print(f"{ref} is removed")
 
 
-def _tell_left_out(ids: Sequence[str], failures: Mapping[int, str]) -> npt.NDArray[np.intp]:
-    """Say which items could not be embedded; returns the rows of the others."""
+def _segments_wanted(video: str, segment_seconds: float) -> float | None:
+    return segment_seconds if video and segment_seconds >= 0 else None
+
+
+def _tell_left_out(ids: Sequence[str], failures: Mapping[int, str]) -> None:
+    """Say which items could not be embedded."""
     for row, reason in list(failures.items())[:5]:
         console.print(f"[yellow]item {ids[row]} is left out:[/] {reason}", highlight=False)
     if len(failures) > 5:
         console.print(f"[yellow]and {len(failures) - 5} more[/]")
-    return np.array([row for row in range(len(ids)) if row not in failures], np.intp)

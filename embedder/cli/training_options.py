@@ -27,6 +27,10 @@ IndexesDir = Annotated[
     Path | None,
     typer.Option(envvar="EMBEDDER_INDEXES_DIR", help="Folder of the indexes; the service's own default if left out."),
 ]
+FusionsDir = Annotated[
+    Path | None,
+    typer.Option(envvar="EMBEDDER_FUSIONS_DIR", help="Folder of the fusions; the service's own default if left out."),
+]
 Target = Annotated[str, typer.Option(envvar="EMBEDDER_TARGET", help="Address of the service that embeds the contents.")]
 Token = Annotated[
     str, typer.Option(envvar="EMBEDDER_BEARER_TOKEN", help="Bearer token of the service.", show_default=False)
@@ -54,6 +58,11 @@ def indexes_folder(given: Path | None) -> Path:
     return given or default_data_dir() / "indexes"
 
 
+def fusions_folder(given: Path | None) -> Path:
+    """Return where the trained fusions lie."""
+    return given or default_data_dir() / "fusions"
+
+
 @contextmanager
 def told_errors() -> Iterator[None]:
     """Turn what is raised on purpose into one line and exit status 1."""
@@ -72,6 +81,7 @@ def embed(
     tls_root: Path | None,
     space: str,
     task: str,
+    segment_seconds: float | None = None,
 ) -> Embedded:
     """Embed contents by a running service, with a progress bar."""
     from embedder_heads.training.vectors import embed_contents
@@ -79,7 +89,9 @@ def embed(
     authority = tls_root.read_bytes() if tls_root else None
     settings = ClientSettings(client_name="embedder-heads", bearer_token=token, tls_root_certificates=authority)
     with Client(target, settings=settings) as service, progress("understand", len(contents)) as advance:
-        return embed_contents(service, contents, task=task, space=space, on_progress=advance)
+        return embed_contents(
+            service, contents, task=task, space=space, segment_seconds=segment_seconds, on_progress=advance
+        )
 
 
 @contextmanager

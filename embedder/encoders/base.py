@@ -68,6 +68,10 @@ class Encoder(Protocol):
         """Decode and resize one image file to (3, image_size, image_size) uint8; raises InvalidContent."""
         ...
 
+    def prepare_frame(self, image: Pixels) -> Pixels:
+        """Resize an upright RGB picture, (height, width, 3) uint8, to (3, image_size, image_size) uint8."""
+        ...
+
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises `embedder.errors.EncoderError`."""
         ...

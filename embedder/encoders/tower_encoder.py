@@ -79,6 +79,10 @@ class TowerEncoder:
         transform = self._image_side().model.transform
         return transform.prepare(data, self._limits, decoder=self._decoder, resize=resize_pixels)
 
+    def prepare_frame(self, image: Pixels) -> Pixels:
+        """Resize an upright RGB picture, (height, width, 3) uint8, to (3, image_size, image_size) uint8."""
+        return self._image_side().model.transform.apply(image, resize=resize_pixels)
+
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises EncoderError."""
         return self._unit_vectors(self._text_side().tower.embed, tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from mmap import mmap
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ from embedder_client.content_hash import HASH_BYTES, Modality
 _NO_HASH = bytes(HASH_BYTES)
 
 HalfVectors = npt.NDArray[np.float16]
+
+COMPOSITES = frozenset({Modality.POST, Modality.VIDEO})
+"""What is made of parts that are contents themselves."""
 
 
 class Lane(IntEnum):
@@ -45,13 +49,14 @@ class ContentItem:
     Attributes:
         content_hash: 32 bytes; empty when `error` is set.
         modality: its medium; None when only the hash is known.
-        payload: the text, or the file's bytes; None when only the hash is known.
+        payload: the text, the file's bytes (mapped, where they were too many for memory), the prepared pixels of a video's
+            frame, or a post's fields; None when only the hash is known.
         error: why the item can't be served, found while it was read; it fails alone.
     """
 
     content_hash: bytes
     modality: Modality | None = None
-    payload: str | bytes | None = None
+    payload: str | bytes | mmap | npt.NDArray[np.uint8] | tuple[PostField, ...] | None = None
     error: EmbedderError | None = None
 
 
@@ -83,6 +88,11 @@ class Contents(Protocol):
         """How much the call asks for."""
         ...
 
+    @property
+    def has_composites(self) -> bool:
+        """Whether any is made of parts: a post, or a video."""
+        ...
+
     def __len__(self) -> int:
         """Return how many contents there are."""
         ...
@@ -104,6 +114,11 @@ class ItemContents:
         return b"".join([item.content_hash or _NO_HASH for item in self._items])
 
     @property
+    def named_hashes(self) -> bytes:
+        """The hashes of what can be named, packed."""
+        return b"".join([item.content_hash for item in self._items])
+
+    @property
     def size(self) -> CallSize:
         """How much the call asks for."""
         texts = [
@@ -112,6 +127,11 @@ class ItemContents:
         unknown = sum(item.payload is None for item in self._items)
         return CallSize(texts, len(self._items) - len(texts) - unknown, unknown)
 
+    @property
+    def has_composites(self) -> bool:
+        """Whether any is made of parts: a post, or a video."""
+        return any(item.modality in COMPOSITES for item in self._items)
+
     def __len__(self) -> int:
         """Return how many contents there are."""
         return len(self._items)
@@ -119,6 +139,34 @@ class ItemContents:
     def __getitem__(self, index: int) -> ContentItem:
         """Return one content."""
         return self._items[index]
+
+
+@dataclass(frozen=True, slots=True)
+class PostField:
+    """One named field of a post.
+
+    Attributes:
+        name: unique within the post.
+        item: the field's content; no post.
+    """
+
+    name: str
+    item: ContentItem
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeOptions:
+    """How a call's posts are fused, and what it wants of its videos.
+
+    Attributes:
+        fusion: `mean`, or a trained fusion such as `topic@2`; empty means the service's setting.
+        field_weights: weights of a mean by field name, for this call alone; None means the service's setting.
+        segment_s: length of the segments whose vectors are wanted; 0 means the service's setting, None wants none.
+    """
+
+    fusion: str = ""
+    field_weights: Mapping[str, float] | None = None
+    segment_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +181,7 @@ class EmbedOptions:
         client: who asks, in the savings ledger.
         tenant: who is charged, in the savings ledger.
         head: the heads or the index that the work is for, in the savings ledger; empty for vectors alone.
+        composite: what concerns posts and videos.
     """
 
     deadline: float
@@ -142,6 +191,7 @@ class EmbedOptions:
     client: str = ""
     tenant: str = DEFAULT_TENANT
     head: str = ""
+    composite: CompositeOptions = CompositeOptions()
 
 
 @dataclass(slots=True)
@@ -186,6 +236,34 @@ class DeviceUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class Segments:
+    """The vectors of one video's segments, which follow each other.
+
+    Attributes:
+        start_s: (k,) float64, seconds from the first frame; inclusive.
+        end_s: (k,) float64; exclusive.
+        vectors: (k, dim) float16 of L2 norm 1.
+    """
+
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    vectors: HalfVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a call counts as in the savings ledger: the parts of its posts and videos in place of those that were made from them.
+
+    Attributes:
+        sources: (n,) uint8 of `Source`.
+        hashes: content hashes, packed, of those that have one.
+    """
+
+    sources: npt.NDArray[np.uint8]
+    hashes: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedOutcome:
     """The answer to one call.
 
@@ -197,6 +275,8 @@ class EmbedOutcome:
         device_seconds: device time of what was computed for this call.
         unshared_seconds: device time had every item been encoded for this call, estimated.
         batch: the last batch that computed something this call waited for; None without one.
+        segments: index of each video to its segments, where they were wanted.
+        counted: what the ledger counts; None where that is the items themselves.
     """
 
     vectors: HalfVectors
@@ -206,7 +286,14 @@ class EmbedOutcome:
     device_seconds: float = 0.0
     unshared_seconds: float = 0.0
     batch: BatchShape | None = None
+    segments: Mapping[int, Segments] = field(default_factory=dict)
+    counted: Counted | None = None
 
     def count(self, source: Source) -> int:
-        """Return how many items came from `source`."""
-        return int(np.count_nonzero(self.sources == source))
+        """Return how many contents, as the ledger counts them, came from `source`."""
+        return int(np.count_nonzero(self.counted_sources == source))
+
+    @property
+    def counted_sources(self) -> npt.NDArray[np.uint8]:
+        """(n,) uint8 of `Source`, for each content that the ledger counts."""
+        return self.sources if self.counted is None else self.counted.sources

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import structlog
 
 from embedder.encoders.base import Encoder
@@ -63,6 +64,9 @@ class Preparer:
                 )
             elif modality is Modality.TEXT:
                 texts.append(flight)
+            elif isinstance(flight.item.payload, np.ndarray):  # a video's frame, decoded with its video
+                flight.prepared, flight.units = flight.item.payload, 1.0
+                self._queue([flight])
             else:
                 self._decode_pool.submit(self._prepare_image, flight)
         self._submit_texts(texts)

@@ -20,6 +20,14 @@ class MediaLimits:
         max_decode_memory_bytes: memory of a decode worker for one file, beside its libraries and the pixels that it hands over.
         max_decode_cpu_ms: processor milliseconds of a decode worker for one file.
         max_decode_ms: milliseconds for one file from start to end, after which its worker counts as hung.
+        max_video_bytes: length of a video file.
+        max_video_pixels: width times height of a video's frames.
+        max_video_seconds: length of a video in time.
+        max_video_frames: frames that are decoded of a video.
+        max_video_sampled_frames: frames that are understood of a video; each is encoded.
+        max_video_memory_bytes: as `max_decode_memory_bytes`, for a video.
+        max_video_cpu_ms: as `max_decode_cpu_ms`, for a video.
+        max_video_ms: as `max_decode_ms`, for a video; the time that its frames take elsewhere does not count.
     """
 
     max_text_bytes: int = 262_144
@@ -30,6 +38,14 @@ class MediaLimits:
     max_decode_memory_bytes: int = 1 << 30
     max_decode_cpu_ms: int = 10_000
     max_decode_ms: int = 60_000
+    max_video_bytes: int = 256 * 1024 * 1024
+    max_video_pixels: int = 8_912_896
+    max_video_seconds: int = 600
+    max_video_frames: int = 36_000
+    max_video_sampled_frames: int = 600
+    max_video_memory_bytes: int = 1 << 30
+    max_video_cpu_ms: int = 60_000
+    max_video_ms: int = 300_000
 
     def check(self, field: str, given: int) -> None:
         """Compare one value with its limit.

@@ -31,7 +31,8 @@ class SpaceAccount:
         self._ledger.record(self._group(options, options.task, options.head), counts)
 
     def record_answers(self, options: EmbedOptions, outcome: EmbedOutcome, hashes: bytes) -> None:
-        """Count a call's items for its one task."""
+        """Count a call's items for its one task; posts and videos by their parts, where those were asked for."""
+        hashes = outcome.counted.hashes if outcome.counted else hashes
         self._ledger.record(self._group(options, options.task, options.head), _counts(outcome), hashes)
 
     def record_heads(
@@ -47,6 +48,7 @@ class SpaceAccount:
 
         The first head is counted with the sources as they were; for the others, what was computed was under way already.
         """
+        hashes = outcome.counted.hashes if outcome.counted else hashes
         if not by_head:
             head_ns = round(sum(seconds for _, seconds in head_seconds) * _TO_NS)
             group = self._group(options, options.task, options.head)
@@ -86,7 +88,7 @@ def _counts(outcome: EmbedOutcome) -> Counts:
 def _counts_shared(outcome: EmbedOutcome) -> Counts:
     """Count a call for a further head: nothing was looked up again, and what was computed was under way already."""
     return Counts(
-        asked=len(outcome.sources),
+        asked=len(outcome.counted_sources),
         cache_hits=outcome.count(Source.CACHE),
         shared_cache_hits=outcome.count(Source.SHARED_CACHE),
         in_flight_hits=outcome.count(Source.IN_FLIGHT) + outcome.count(Source.COMPUTED),

@@ -27,6 +27,17 @@ _LIMITS = (
     "max_decode_memory_bytes",
     "max_decode_cpu_ms",
     "max_decode_ms",
+    "max_video_bytes",
+    "max_video_pixels",
+    "max_video_seconds",
+    "max_video_frames",
+    "max_video_sampled_frames",
+    "max_video_cpu_ms",
+    "max_video_ms",
+    "max_video_memory_bytes",
+    "max_waiting_videos",
+    "max_post_fields",
+    "max_uploads",
 )
 
 
@@ -74,7 +85,7 @@ class AdminService(pb_grpc.AdminServiceServicer):
         runtime = self._gate.get()
         check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
         spaces = [runtime.spaces.resolve(request.space)] if request.space else list(runtime.spaces)
-        deleted = sum(runtime.erase(space.engine.space, request.content_hashes) for space in spaces)
+        deleted = sum(space.engine.erase(request.content_hashes) for space in spaces)
         return pb.DeleteContentsResponse(deleted=deleted)
 
     def GetLimits(self, request: pb.GetLimitsRequest, context: grpc.ServicerContext) -> pb.GetLimitsResponse:

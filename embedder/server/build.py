@@ -13,13 +13,17 @@ from embedder.encoders.base import Encoder
 from embedder.encoders.golden import check_golden
 from embedder.encoders.load import load_encoder
 from embedder.encoders.precision_policy import PrecisionPolicy
+from embedder.engine.composite_engine import CompositeEngine, Parts, PostSettings
 from embedder.engine.contents import Lane
 from embedder.engine.engine import Engine, EngineSettings
+from embedder.engine.fusion import MEAN
+from embedder.engine.video_encoder import VideoSettings
 from embedder.engine.warm_up import warm_up
 from embedder.errors import ConfigurationError
 from embedder.media.decoding.job import Decoder, InlineDecoder
 from embedder.media.decoding.pool import DecodePool
 from embedder.media.decoding.routed import RoutedDecoder
+from embedder.media.frame_sampling import FrameSampling
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.savings.plan import load_plan
@@ -31,9 +35,12 @@ from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
+from embedder.server.uploads import Uploads
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
+from embedder_cache.tiered import TieredCache
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
+from embedder_heads.fusion.library import FusionLibrary
 from embedder_heads.index.library import IndexLibrary
 
 _log = structlog.get_logger(__name__)
@@ -52,12 +59,14 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     cache = _open_cache(settings, stack)
     shared = _open_shared_cache(settings, stack)
     ledger = _open_ledger(settings, stack)
+    video_decoder = _start_video_decoder(settings, stack)
     encoder = open_encoder(settings, _start_decoder(settings, stack))
     stack.callback(encoder.close)
     savings = open_report(plan, ledger, device=encoder.info.device)
     meter = open_meter(encoder.info.device)
     watch(ledger, meter, cache)
-    space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
+    secret = load_domain_secret(settings.data_dir)
+    space = space_key(secret, encoder.info.space_digest, encoder.info.dim)
     engine = Engine(
         encoder,
         cache=cache,
@@ -69,16 +78,34 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
-    heads, indexes = _open_registries(settings, stack)
+    heads, indexes, fusions = _open_registries(settings, stack)
+    parts = Parts(
+        encoder=encoder,
+        cache=cache,
+        every_tier=cache if shared is None else TieredCache(cache, shared),
+        decoder=video_decoder,
+        fusions=fusions,
+        key_of=lambda digest: space_key(secret, digest, encoder.info.dim),
+    )
+    composite = CompositeEngine(engine, parts, videos=_video_settings(settings), posts=_post_settings(settings))
+    stack.callback(composite.close)
+    _check_fusion(settings, fusions, encoder.info.space_digest)
     return Runtime(
         settings=settings,
-        spaces=Spaces([ServedSpace(settings.space, engine)]),
+        spaces=Spaces([ServedSpace(settings.space, composite)]),
         cache=cache,
         shared_cache=shared,
         heads=heads,
         indexes=indexes,
         ledger=ledger,
         savings=savings,
+        fusions=fusions,
+        uploads=Uploads(
+            limits=media_limits(settings),
+            folder=settings.data_dir,
+            max_uploads=settings.max_uploads,
+            memory_bytes=settings.upload_memory_bytes,
+        ),
     )
 
 
@@ -93,6 +120,14 @@ def media_limits(settings: ServeSettings) -> MediaLimits:
         max_decode_memory_bytes=settings.max_decode_memory_bytes,
         max_decode_cpu_ms=settings.max_decode_cpu_ms,
         max_decode_ms=settings.max_decode_ms,
+        max_video_bytes=settings.max_video_bytes,
+        max_video_pixels=settings.max_video_pixels,
+        max_video_seconds=settings.max_video_seconds,
+        max_video_frames=settings.max_video_frames,
+        max_video_sampled_frames=settings.max_video_sampled_frames,
+        max_video_cpu_ms=settings.max_video_cpu_ms,
+        max_video_ms=settings.max_video_ms,
+        max_video_memory_bytes=settings.max_video_memory_bytes,
     )
 
 
@@ -144,31 +179,49 @@ def _open_ledger(settings: ServeSettings, stack: ExitStack) -> Ledger:
     return ledger
 
 
-def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary]:
-    """Open the heads and indexes, and pick up what is published from now on."""
+def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary, FusionLibrary]:
+    """Open the heads, indexes and fusions, and pick up what is published from now on."""
     try:
         heads = HeadRuntime(HeadRegistry(settings.heads_path))
         indexes = IndexLibrary(settings.indexes_path)
+        fusions = FusionLibrary(settings.fusions_path)
     except (HeadError, OSError) as error:
-        raise ConfigurationError(f"the heads or indexes can't be opened: {error}") from error
-    refresher = RegistryRefresher(heads, indexes)
+        raise ConfigurationError(f"the heads, indexes or fusions can't be opened: {error}") from error
+    refresher = RegistryRefresher(heads, indexes, fusions)
     refresher.start()
     stack.callback(refresher.stop)
-    return heads, indexes
+    return heads, indexes, fusions
 
 
 def _start_decoder(settings: ServeSettings, stack: ExitStack) -> Decoder:
-    """Start the processes that decode files; they get ready while the encoder loads."""
+    """Start the processes that decode images; they get ready while the encoder loads."""
+    return _start_pool(
+        settings,
+        stack,
+        workers=settings.decode_workers,
+        file_bytes=settings.max_image_bytes,
+        pixels=settings.max_image_pixels,
+    )
+
+
+def _start_video_decoder(settings: ServeSettings, stack: ExitStack) -> Decoder:
+    """Start the processes that decode videos: others than those of images, which never wait behind a video."""
+    return _start_pool(
+        settings,
+        stack,
+        workers=settings.video_workers,
+        file_bytes=settings.max_video_bytes,
+        pixels=settings.max_video_pixels,
+    )
+
+
+def _start_pool(settings: ServeSettings, stack: ExitStack, *, workers: int, file_bytes: int, pixels: int) -> Decoder:
     if settings.decode_workers == 0:
         return InlineDecoder()
     try:
-        pool = DecodePool(
-            workers=settings.decode_workers,
-            file_bytes=settings.max_image_bytes,
-            pixel_bytes=3 * settings.max_image_pixels,
-        )
+        pool = DecodePool(workers=workers, file_bytes=file_bytes, pixel_bytes=3 * pixels)
     except OSError as error:
-        raise ConfigurationError(f"decode_workers={settings.decode_workers} can't be started: {error}") from error
+        raise ConfigurationError(f"{workers} decode workers can't be started: {error}") from error
     stack.callback(pool.close)
     return RoutedDecoder(InlineDecoder(), pool, max_inline_pixels=settings.max_inline_pixels)
 
@@ -213,3 +266,28 @@ def _engine_settings(settings: ServeSettings) -> EngineSettings:
         decode_threads=settings.decode_workers or settings.prepare_threads,
         limits=media_limits(settings),
     )
+
+
+def _video_settings(settings: ServeSettings) -> VideoSettings:
+    return VideoSettings(
+        sampling=FrameSampling(
+            settings.video_sampling, settings.video_frames_per_second, settings.video_scene_threshold
+        ),
+        limits=media_limits(settings),
+        workers=settings.video_workers,
+        max_waiting=settings.max_waiting_videos,
+        segment_s=settings.video_segment_seconds,
+    )
+
+
+def _post_settings(settings: ServeSettings) -> PostSettings:
+    return PostSettings(settings.post_fusion, settings.post_field_weights, settings.max_post_fields)
+
+
+def _check_fusion(settings: ServeSettings, fusions: FusionLibrary, space_digest: bytes) -> None:
+    """Say at the start that posts could not be fused, not at the first post."""
+    try:
+        if settings.post_fusion != MEAN:
+            fusions.resolve(settings.post_fusion, space_digest)
+    except HeadError as error:
+        raise ConfigurationError(f"post_fusion={settings.post_fusion!r} can't be used: {error}") from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from embedder.engine.contents import CallSize, ContentItem
-from embedder.errors import InvalidContent, InvalidRequest, NotImplementedYet
-from embedder_client.content_hash import HASH_BYTES, Modality, hash_content, hash_text
+from embedder.engine.contents import COMPOSITES, CallSize, ContentItem, PostField
+from embedder.errors import InvalidContent, InvalidRequest
+from embedder_client.content_hash import HASH_BYTES, Modality, hash_content, hash_post, hash_text
 from embedder_client.v1 import content_pb2
 
 _NO_HASH = bytes(HASH_BYTES)
@@ -51,6 +51,11 @@ class WireContents:
         unknown = sum(item.payload is None for item in others)
         return CallSize(texts, len(others) - unknown, unknown)
 
+    @property
+    def has_composites(self) -> bool:
+        """Whether any is made of parts: a post, or a video."""
+        return any(item.modality in COMPOSITES for item in self._others.values())
+
     def __len__(self) -> int:
         """Return how many contents there are."""
         return len(self._hashes)
@@ -75,6 +80,11 @@ class HashContents:
     def size(self) -> CallSize:
         """How much the call asks for."""
         return CallSize(unknown=len(self))
+
+    @property
+    def has_composites(self) -> bool:
+        """Whether any is known to be made of parts: a hash does not say so."""
+        return False
 
     def __len__(self) -> int:
         """Return how many contents there are."""
@@ -136,10 +146,15 @@ def check_count(count: int, *, max_items: int, field: str) -> None:
 def _item(content: content_pb2.Content) -> ContentItem:
     kind = content.WhichOneof("kind")
     if kind == "text":
-        return ContentItem(hash_text(""), Modality.TEXT, "")
+        return ContentItem(hash_text(content.text), Modality.TEXT, content.text)
     if kind == "image":
         image = content.image
         return ContentItem(hash_content(Modality.IMAGE, image), Modality.IMAGE, image)
+    if kind == "video":
+        video = content.video
+        return ContentItem(hash_content(Modality.VIDEO, video), Modality.VIDEO, video)
+    if kind == "post":
+        return _post(content.post)
     if kind == "content_hash":
         if len(content.content_hash) == HASH_BYTES:
             return ContentItem(content.content_hash)
@@ -147,8 +162,25 @@ def _item(content: content_pb2.Content) -> ContentItem:
         return ContentItem(
             b"", error=InvalidContent(f"content_hash has {length} bytes; a content hash has {HASH_BYTES}")
         )
-    if kind is None:
-        return ContentItem(b"", error=InvalidContent("the content is unset; set one of text, image or content_hash"))
     return ContentItem(
-        b"", error=NotImplementedYet(f"contents of kind {kind} are not served by this version; text and image are")
+        b"", error=InvalidContent("the content is unset; set one of text, image, video, post or content_hash")
     )
+
+
+def _post(post: content_pb2.Post) -> ContentItem:
+    """Name a post by its fields; one that can't be named fails with its first bad field."""
+    fields: dict[str, ContentItem] = {}
+    for field in post.fields:
+        if field.name in fields:
+            return ContentItem(b"", error=InvalidContent(f"the post has two fields of the name {field.name!r}"))
+        if field.content.HasField("post"):
+            return ContentItem(b"", error=InvalidContent("a post can't hold a post").in_post_field(field.name))
+        item = fields[field.name] = _item(field.content)
+        if item.error is not None:
+            return ContentItem(b"", error=item.error.in_post_field(field.name))
+    if not fields:
+        return ContentItem(b"", error=InvalidContent("the post has no fields; give at least one"))
+    digest = hash_post({name: item.content_hash for name, item in fields.items()})
+    # In the order of their names, as in the hash: two posts of one hash are fused alike to the last bit.
+    parts = tuple(PostField(name, fields[name]) for name in sorted(fields))
+    return ContentItem(digest, Modality.POST, parts)

@@ -8,10 +8,11 @@ from dataclasses import replace
 import grpc
 import numpy as np
 
-from embedder.engine.contents import EmbedOptions, Lane
-from embedder.engine.ticket import Ticket
+from embedder.engine.composite_engine import AnyTicket
+from embedder.engine.contents import ContentItem, EmbedOptions, ItemContents, Lane
 from embedder.errors import Overloaded
 from embedder.server.call import Call
+from embedder.server.composites import composite_options, segment_messages
 from embedder.server.contents import WireContents, check_hashes, items_of
 from embedder.server.replies import (
     check_options,
@@ -30,9 +31,13 @@ from embedder_client.v1 import embedding_service_pb2 as pb
 class EmbedCall:
     """One Embed request on its way: `start`, then `reply` once its ticket is done."""
 
-    def __init__(self, runtime: Runtime, call: Call, request: pb.EmbedRequest) -> None:
+    def __init__(
+        self, runtime: Runtime, call: Call, request: pb.EmbedRequest, *, upload: ContentItem | None = None
+    ) -> None:
         """Read and check the request.
 
+        Args:
+            upload: a content that was uploaded, in place of the request's.
         Raises:
             EmbedderError: the call as a whole can't be served.
         """
@@ -42,16 +47,23 @@ class EmbedCall:
         self._space: ServedSpace = runtime.spaces.resolve(request.options.space)
         check_options(request.options, self._space)
         self._options: EmbedOptions = call.options(lane=request.lane, task=request.task, durable=request.durable)
-        self._items: WireContents = items_of(request.contents, max_items=runtime.settings.max_items_per_call)
-        self._ticket: Ticket | None = None
+        if request.HasField("post") or request.HasField("segments"):
+            segments = request.segments if request.HasField("segments") else None
+            self._options = replace(self._options, composite=composite_options(request.post, segments))
+        self._items: WireContents | ItemContents = (
+            ItemContents([upload])
+            if upload is not None
+            else items_of(request.contents, max_items=runtime.settings.max_items_per_call)
+        )
+        self._ticket: AnyTicket | None = None
 
     @property
-    def ticket(self) -> Ticket:
+    def ticket(self) -> AnyTicket:
         """What the call waits for, once it was started."""
         assert self._ticket is not None
         return self._ticket
 
-    def start(self) -> Ticket:
+    def start(self) -> AnyTicket:
         """Look the contents up and start computing what is missing."""
         self._ticket = self._space.engine.start(self._items, self._options)
         return self._ticket
@@ -88,6 +100,7 @@ class EmbedCall:
             errors=error_messages(outcome.failures) if outcome.failures else None,
             provenance=provenance_message(self._space),
             cost=cost_message(self._call, outcome, device=self._space.info.device),
+            segments=segment_messages(outcome, self._request.options) if outcome.segments else None,
         )
 
 
@@ -101,7 +114,7 @@ def look_up(runtime: Runtime, call: Call, request: pb.LookupRequest) -> pb.Looku
     check_options(request.options, space)
     check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
     options = call.options(lane=0, task=request.task)
-    found, held = space.engine.lookup(request.content_hashes)
+    found, held = space.engine.lookup(request.content_hashes, composite_options(request.post))
     wanted: list[int] = []
     hashes = request.content_hashes
     if len(held.sources) < len(found.found):

@@ -50,6 +50,19 @@ class EmbeddingService(pb_grpc.EmbeddingServiceServicer):
             yield pb.EmbedStreamResponse(sequence=sequence, response=batch.reply())
         reader.join()
 
+    def EmbedUpload(
+        self, request_iterator: Iterator[pb.EmbedUploadRequest], context: grpc.ServicerContext
+    ) -> pb.EmbedUploadResponse:
+        """Take a content piece by piece, and embed it."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        with runtime.uploads.receive(request_iterator) as upload:
+            batch = EmbedCall(runtime, call, upload.request, upload=upload.item)
+            batch.start()
+            batch.abandon_with(context)
+            batch.wait()
+            return pb.EmbedUploadResponse(response=batch.reply())
+
     def Lookup(self, request: pb.LookupRequest, context: grpc.ServicerContext) -> pb.LookupResponse:
         """Read vectors by content hash."""
         call = Call.of(context, default_deadline_s=self._default_deadline_s)

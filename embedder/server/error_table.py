@@ -89,6 +89,8 @@ def to_status(error: Exception) -> status_pb2.Status:
         info.metadata.update({"field": error.field, "limit": str(error.limit), "given": str(error.given)})
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, errors.EmbedderError) and error.post_field:
+        info.metadata["post_field"] = error.post_field
     if isinstance(error, errors.Overloaded):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(error.retry_after_ms)

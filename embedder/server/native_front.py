@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from embedder.engine.ticket import Ticket
+from embedder.engine.composite_engine import AnyTicket
 from embedder.errors import MessageTooLarge, Unauthenticated, Unavailable
 from embedder.server.call import Call
 from embedder.server.embedding_calls import EmbedCall, look_up
@@ -67,7 +67,7 @@ class FrontSettings:
 class _OpenCall:
     """A call whose ticket is not done yet."""
 
-    ticket: Ticket
+    ticket: AnyTicket
     reply: Callable[[], bytes]
     method: str
     started_s: float

@@ -1,4 +1,4 @@
-"""Picks up published heads and indexes twice a second, without a call noticing."""
+"""Picks up published heads, indexes and fusions twice a second, without a call noticing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import structlog
 
 from embedder_heads import HeadError, HeadRuntime
+from embedder_heads.fusion.library import FusionLibrary
 from embedder_heads.index.library import IndexLibrary
 
 _log = structlog.get_logger(__name__)
@@ -17,8 +18,12 @@ _INTERVAL_S = 0.5
 class RegistryRefresher:
     """Refreshes what is served in a thread of its own; what can't be loaded is logged once, and the old version stays."""
 
-    def __init__(self, heads: HeadRuntime, indexes: IndexLibrary) -> None:
-        self._sources: dict[str, HeadRuntime | IndexLibrary] = {"head": heads, "index": indexes}
+    def __init__(self, heads: HeadRuntime, indexes: IndexLibrary, fusions: FusionLibrary) -> None:
+        self._sources: dict[str, HeadRuntime | IndexLibrary | FusionLibrary] = {
+            "head": heads,
+            "index": indexes,
+            "fusion": fusions,
+        }
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="head-refresher", daemon=True)
 

@@ -11,9 +11,11 @@ from embedder.savings.ledger import Ledger
 from embedder.savings.report_maker import ReportMaker
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
-from embedder_cache import SpaceKey, VectorCache
+from embedder.server.uploads import Uploads
+from embedder_cache import VectorCache
 from embedder_cache.valkey_tier import ValkeyTier
 from embedder_heads import HeadRuntime
+from embedder_heads.fusion.library import FusionLibrary
 from embedder_heads.index.library import IndexLibrary
 
 
@@ -28,17 +30,10 @@ class Runtime:
     indexes: IndexLibrary
     ledger: Ledger
     savings: ReportMaker
+    fusions: FusionLibrary
+    uploads: Uploads
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
-
-    def erase(self, space: SpaceKey, hashes: bytes) -> int:
-        """Erase contents from every tier; returns how many the fullest one held.
-
-        Raises:
-            TierUnavailable: the shared tier did not confirm it; this machine's has erased them.
-        """
-        erased = self.cache.delete_many(space, hashes)
-        return erased if self.shared_cache is None else max(erased, self.shared_cache.delete_many(space, hashes))
 
     def account(self, space: ServedSpace) -> SpaceAccount:
         """Return where a space's usage is counted."""

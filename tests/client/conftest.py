@@ -20,7 +20,8 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from embedder_client import AsyncClient, Client, ClientSettings, Image, Post, Text, Video
+from embedder_client import AsyncClient, Client, ClientSettings, Image, Text, Video
+from embedder_client.content_hash import hash_post
 from embedder_client.contents import content_digest
 from embedder_client.v1 import (
     admin_service_pb2,
@@ -117,7 +118,7 @@ def digest_of(content: content_pb2.Content) -> bytes:
         case "video":
             return content_digest(Video(content.video))
         case "post":
-            return content_digest(Post({field.name: field.content.text for field in content.post.fields}))
+            return hash_post({field.name: digest_of(field.content) for field in content.post.fields})
         case "content_hash":
             return content.content_hash
     raise AssertionError("a content without a kind was sent")
@@ -194,6 +195,21 @@ def embed(server: ScriptedServer, request: Any, context: Any) -> Any:
         provenance=PROVENANCE,
         cost=cost(0.25),
     )
+
+
+def embed_upload(server: ScriptedServer, requests: Any, context: Any) -> Any:
+    """Take an upload as the wire's comments say, and answer about its one content."""
+    header = next(requests).header
+    data = b"".join([request.data for request in requests])
+    server.calls.append(SeenCall("Uploaded", header, {}, None))
+    assert len(data) == header.size_bytes
+    is_image = header.medium == embedding_service_pb2.UPLOAD_MEDIUM_IMAGE
+    content = content_pb2.Content(image=data) if is_image else content_pb2.Content(video=data)
+    assert digest_of(content) == header.content_hash
+    request = embedding_service_pb2.EmbedRequest(contents=[content], options=header.request.options)
+    response = embed(server, request, context)
+    server.held.add(header.content_hash)
+    return embedding_service_pb2.EmbedUploadResponse(response=response)
 
 
 def embed_stream(server: ScriptedServer, requests: Any, context: Any) -> Iterator[Any]:
@@ -339,6 +355,7 @@ ADDERS: tuple[Callable[[Any, grpc.Server], None], ...] = (
 DEFAULTS: dict[str, Callable[[ScriptedServer, Any, Any], Any]] = {
     "Embed": embed,
     "EmbedStream": embed_stream,
+    "EmbedUpload": embed_upload,
     "Lookup": lookup,
     "Predict": predict,
     "Retrieve": retrieve,

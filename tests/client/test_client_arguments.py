@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import embedder_client
-from embedder_client import AsyncClient, Client, Image, Post, errors, hash_text
+from embedder_client import AsyncClient, Client, ClientSettings, Image, Post, Video, errors, hash_text
 from embedder_client.plans import Rpc
 from embedder_client.v1 import admin_service_pb2, embedding_service_pb2, head_service_pb2, savings_service_pb2
 
@@ -27,7 +27,8 @@ def test_every_rpc_has_a_client_method(server: Any, client: Any) -> None:
         ask()
     client.set_alias("default", "default@2")
     client.delete([hash_text("a")])
-    asked = {call.rpc for call in server.calls} - {"EmbedStreamRequest"}
+    client.embed([Video(bytes(ClientSettings().upload_over_bytes + 1))])
+    asked = {call.rpc for call in server.calls} - {"EmbedStreamRequest", "Uploaded"}
     files = (embedding_service_pb2, head_service_pb2, savings_service_pb2, admin_service_pb2)
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     assert asked == {method.name for service in services for method in service.methods} == set(Rpc)

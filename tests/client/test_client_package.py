@@ -25,7 +25,7 @@ SURFACE = {
     "IndexInfo", "ItemFailure", "ItemSource", "LookupResult", "PackedVectors", "Post", "PredictResult", "Provenance",
     "RecommendResult", "RetrieveResult", "RoadCost", "SavingsFormula", "SavingsReport",
     "SavingsRow", "SensitivityPoint", "SpaceInfo", "SpaceList", "Text", "Timings", "UncleanStop",
-    "Video", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts",
+    "Video", "VideoFile", "VideoSegments", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts", "hash_video",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedder_client import Dtype
 from embedder_client.errors import Internal
-from embedder_client.vectors import fill_rows, join_vectors, unpack_vectors
+from embedder_client.vectors import join_vectors, take_rows, unpack_vectors
 
 
 @pytest.mark.parametrize(
@@ -73,5 +73,12 @@ def test_parts_of_different_shape_are_refused() -> None:
     ]
     with pytest.raises(Internal, match="different dtypes or dimensions"):
         join_vectors(parts)
-    with pytest.raises(Internal, match="different dtypes or dimensions"):
-        fill_rows(parts[0], [0], parts[1])
+
+
+def test_rows_are_taken_in_any_order_with_their_scales() -> None:
+    scales = np.array([1, 2, 3], "<f4")
+    base = unpack_vectors(bytes([1, 2, 3, 4, 5, 6]), scales.tobytes(), dtype=Dtype.INT8, rows=3, dim=2)
+    taken = take_rows(base, [2, 0, 2])
+    np.testing.assert_array_equal(taken.stored, [[5, 6], [1, 2], [5, 6]])
+    np.testing.assert_array_equal(taken.scales, [3, 1, 3])
+    np.testing.assert_array_equal(taken.float32(), [[15, 18], [1, 2], [15, 18]])

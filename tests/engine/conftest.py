@@ -56,6 +56,9 @@ class CountingEncoder:
     def prepare_image(self, data: bytes) -> Pixels:
         return np.full((3, 4, 4), data[0], np.uint8)
 
+    def prepare_frame(self, image: Pixels) -> Pixels:
+        return np.ascontiguousarray(image[:4, :4].transpose(2, 0, 1))
+
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         self.is_running.set()
         self.may_run.wait(10)

@@ -168,13 +168,6 @@ def test_calls_over_the_limits_are_refused_as_a_whole(running: Running) -> None:
         assert [error.index for error in unset.errors] == [0]
 
 
-def test_media_of_later_versions_fail_alone_as_unimplemented(client: Client) -> None:
-    from embedder_client import Video
-
-    result = client.embed([Video(b"not yet"), "a text"])
-    assert [(failure.index, failure.code) for failure in result.failures] == [(0, "UNIMPLEMENTED")]
-
-
 def test_reply_tells_the_batch_that_it_waited_for(client: Client) -> None:
     texts = ["a text for the batch's shape", "and another one of another length, so that padding would show"]
     reply = client.embed(texts, durable=True)

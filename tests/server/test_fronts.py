@@ -36,7 +36,7 @@ class Front:
         self.may_encode = threading.Event()
         self.may_encode.set()
         self.is_encoding = threading.Event()
-        encoder = runtime.spaces.resolve("").engine._encoder
+        encoder = runtime.spaces.resolve("").engine._engine._encoder
         encode: Callable[[list[Tokens]], Vectors] = encoder.encode_texts
 
         def encode_when_allowed(tokens: list[Tokens]) -> Vectors:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from embedder_client import errors
     from embedder_client.async_client import AsyncClient
     from embedder_client.client import Client
-    from embedder_client.content_hash import hash_content, hash_image, hash_post, hash_text, hash_texts
-    from embedder_client.contents import ContentHash, Image, Post, Text, Video
+    from embedder_client.content_hash import hash_content, hash_image, hash_post, hash_text, hash_texts, hash_video
+    from embedder_client.contents import ContentHash, Image, Post, Text, Video, VideoFile
     from embedder_client.errors import EmbedderClientError
     from embedder_client.figures import Basis, BatchShape, Cost, Figure, Provenance, Timings
     from embedder_client.heads import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         RetrieveResult,
     )
     from embedder_client.reports import CacheStats, SpaceInfo, SpaceList
-    from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult
+    from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult, VideoSegments
     from embedder_client.savings import (
         HeadTerm,
         RoadCost,
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "async_client": ("AsyncClient",),
     "client": ("Client",),
-    "content_hash": ("hash_content", "hash_image", "hash_post", "hash_text", "hash_texts"),
-    "contents": ("ContentHash", "Image", "Post", "Text", "Video"),
+    "content_hash": ("hash_content", "hash_image", "hash_post", "hash_text", "hash_texts", "hash_video"),
+    "contents": ("ContentHash", "Image", "Post", "Text", "Video", "VideoFile"),
     "errors": ("EmbedderClientError",),
     "figures": ("Basis", "BatchShape", "Cost", "Figure", "Provenance", "Timings"),
     "heads": (
@@ -74,7 +74,7 @@ _MODULES = {
         "SensitivityPoint",
         "UncleanStop",
     ),
-    "results": ("EmbedResult", "ItemFailure", "ItemSource", "LookupResult"),
+    "results": ("EmbedResult", "ItemFailure", "ItemSource", "LookupResult", "VideoSegments"),
     "settings": ("ClientSettings",),
     "vectors": ("Dtype", "PackedVectors"),
 }
@@ -122,12 +122,15 @@ __all__ = [
     "Timings",
     "UncleanStop",
     "Video",
+    "VideoFile",
+    "VideoSegments",
     "errors",
     "hash_content",
     "hash_image",
     "hash_post",
     "hash_text",
     "hash_texts",
+    "hash_video",
 ]
 
 

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, Unpack
 import grpc
 import grpc.aio
 
+from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client import plans
 from embedder_client.channel import Connection, channel_credentials, open_connection
 from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
+from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderClientError, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
@@ -70,7 +71,7 @@ class AsyncClient:
         self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
     ) -> EmbedResult:
         """Embed contents; see `Client.embed`."""
-        return await self._run(plans.embed(self.settings, contents, options))
+        return await self._run(embed_plan.embed(self.settings, contents, options))
 
     def embed_stream(
         self,
@@ -156,7 +157,7 @@ class AsyncClient:
         pending: deque[tuple[Any, Any]] = deque()
 
         def send(request: Any) -> Any:
-            return method(request, timeout=max(0.0, deadline - time.monotonic()), metadata=connection.metadata)
+            return method(on_wire(request), timeout=max(0.0, deadline - time.monotonic()), metadata=connection.metadata)
 
         try:
             with self._errors():

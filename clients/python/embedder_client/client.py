@@ -14,11 +14,12 @@ from typing import Any, TypeVar, Unpack
 
 import grpc
 
+from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client import plans
 from embedder_client.channel import channel_credentials, open_connection
 from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
+from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.plans import Calls, Plan, Rpc
@@ -71,7 +72,7 @@ class Client:
         Returns:
             One vector for each content, in order; (n, dim) float16 unless `dtype` says otherwise.
         """
-        return self._run(plans.embed(self.settings, contents, options))
+        return self._run(embed_plan.embed(self.settings, contents, options))
 
     def embed_stream(
         self, batches: Iterable[Iterable[ContentLike]], **options: Unpack[declared.EmbedStreamOptions]
@@ -169,7 +170,7 @@ class Client:
             with self._errors():
 
                 def send(request: Any) -> Any:
-                    return method(request, timeout=_remaining_s(deadline), metadata=metadata)
+                    return method(on_wire(request), timeout=_remaining_s(deadline), metadata=metadata)
 
                 if len(calls.requests) == 1:  # Blocks on the call itself; a future would start a thread.
                     request = calls.requests[0]
@@ -178,7 +179,7 @@ class Client:
                     if len(pending) == self.settings.max_requests_in_flight:
                         answers.append(self._patiently(pending[0][1].result, partial(send, pending[0][0]), deadline))
                         pending.popleft()
-                    future = method.future(request, timeout=_remaining_s(deadline), metadata=metadata)
+                    future = method.future(on_wire(request), timeout=_remaining_s(deadline), metadata=metadata)
                     pending.append((request, future))
                 return answers + [
                     self._patiently(future.result, partial(send, request), deadline) for request, future in pending

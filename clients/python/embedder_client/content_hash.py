@@ -45,6 +45,22 @@ def hash_content(modality: Modality, payload: bytes) -> bytes:
     return hashlib.sha256(_TAGS[modality] + len(payload).to_bytes(8, "little") + payload).digest()
 
 
+def content_hasher(modality: Modality, length: int) -> hashlib._Hash:
+    """Begin the hash of a content that comes piece by piece; after `length` bytes its `digest()` names the content.
+
+    Raises:
+        ValueError: the modality is a post.
+    """
+    if modality is Modality.POST:
+        raise ValueError("a post is hashed by hash_post from its fields' hashes, not from bytes")
+    return hashlib.sha256(_TAGS[modality] + length.to_bytes(8, "little"))
+
+
+def hash_video(data: bytes) -> bytes:
+    """Name a video by its file's bytes; returns 32 bytes."""
+    return hash_content(Modality.VIDEO, data)
+
+
 def hash_text(text: str) -> bytes:
     """Name a text by its UTF-8 bytes; returns 32 bytes."""
     payload = text.encode()

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from embedder_client.content_hash import HASH_BYTES, Modality, hash_content, hash_image, hash_post, hash_text
+from embedder_client.content_hash import (
+    HASH_BYTES,
+    Modality,
+    content_hasher,
+    hash_content,
+    hash_image,
+    hash_post,
+    hash_text,
+)
 from embedder_client.errors import InvalidRequest
+
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,10 +42,34 @@ class Video:
 
 
 @dataclass(frozen=True)
+class VideoFile:
+    """A video file on disk; a large one is hashed and sent from there, a piece at a time, and never held in memory.
+
+    Raises:
+        InvalidRequest: there is no such file.
+    """
+
+    path: str | Path
+
+    def __post_init__(self) -> None:
+        if not Path(self.path).is_file():
+            raise InvalidRequest(f"{str(self.path)!r} is no file")
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file."""
+        return Path(self.path).stat().st_size
+
+    def read(self) -> Video:
+        """Read the file, which takes its length in memory."""
+        return Video(Path(self.path).read_bytes())
+
+
+@dataclass(frozen=True)
 class Post:
     """Named fields that are understood as one thing; a field is a text, an image, a video or a hash."""
 
-    fields: Mapping[str, Text | Image | Video | ContentHash | str | bytes]
+    fields: Mapping[str, Text | Image | Video | VideoFile | ContentHash | str | bytes]
 
 
 @dataclass(frozen=True)
@@ -52,7 +87,7 @@ class ContentHash:
             raise InvalidRequest(f"a content hash has {HASH_BYTES} bytes; this one has {len(self.digest)}")
 
 
-Content = Text | Image | Video | Post | ContentHash
+Content = Text | Image | Video | VideoFile | Post | ContentHash
 ContentLike = Content | str | bytes
 
 
@@ -69,7 +104,7 @@ def as_content(value: ContentLike) -> Content:
     if isinstance(value, Content):
         return value
     raise InvalidRequest(
-        f"a content is a str (text), bytes (image), Text, Image, Video, Post or ContentHash, not {type(value).__name__}"
+        f"a content is a str (text), bytes (image), Text, Image, Video, VideoFile, Post or ContentHash, not {type(value).__name__}"
     )
 
 
@@ -104,6 +139,8 @@ def content_digest(content: Content) -> bytes:
             return hash_image(data)
         case Video(data):
             return hash_content(Modality.VIDEO, data)
+        case VideoFile(path):
+            return _hash_file(Modality.VIDEO, Path(path))
         case Post(fields):
             return hash_post({name: content_digest(as_content(value)) for name, value in fields.items()})
         case ContentHash(digest):
@@ -122,6 +159,14 @@ def pack_hashes(hashes: bytes | Iterable[bytes]) -> bytes:
     if len(packed) % HASH_BYTES:
         raise InvalidRequest(f"packed hashes have {HASH_BYTES} bytes each; {len(packed)} is no multiple of it")
     return packed
+
+
+def _hash_file(modality: Modality, path: Path) -> bytes:
+    hasher = content_hasher(modality, path.stat().st_size)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            hasher.update(piece)
+    return hasher.digest()
 
 
 def _joined(hashes: Iterable[bytes]) -> bytes:

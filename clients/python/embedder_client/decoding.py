@@ -53,6 +53,14 @@ def embed_result(message: embedding_service_pb2.EmbedResponse) -> results.EmbedR
         failures=_failures(message.errors),
         provenance=_provenance(message.provenance),
         cost=_cost(message.cost),
+        segments={
+            entry.index: results.VideoSegments(
+                packed=_vectors(entry.vectors),
+                start_s=np.array(entry.start_seconds),
+                end_s=np.array(entry.end_seconds),
+            )
+            for entry in message.segments
+        },
     )
 
 

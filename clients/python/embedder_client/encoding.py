@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from embedder_client.content_hash import HASH_BYTES
-from embedder_client.contents import Content, ContentHash, Image, Post, Text, Video, as_content, gather_contents
+from embedder_client.contents import (
+    Content,
+    ContentHash,
+    Image,
+    Post,
+    Text,
+    Video,
+    VideoFile,
+    as_content,
+    gather_contents,
+)
 from embedder_client.errors import InvalidRequest
 from embedder_client.options import (
     AnswerOptions,
@@ -19,6 +33,7 @@ from embedder_client.options import (
     RecommendOptions,
     RetrieveOptions,
     SavingsOptions,
+    VectorOptions,
 )
 from embedder_client.settings import ClientSettings
 from embedder_client.splitting import split_runs
@@ -47,6 +62,7 @@ _GROUPS = {
 
 # A field's tag and length, at most, around one content in its message.
 _FRAME_BYTES = 8
+_PIECE_BYTES = 1 << 20
 
 
 def content_messages(contents: Iterable[Content]) -> Messages:
@@ -87,13 +103,56 @@ def embed_request(contents: Messages, options: EmbedStreamOptions) -> embedding_
         lane=lane_value(options.get("lane")),
         durable=options.get("durable", False),
         task=options.get("task", ""),
+        segments=_segment_options(options),
+        post=_post_options(options),
     )
+
+
+@dataclass(frozen=True)
+class UploadPieces:
+    """One EmbedUpload: iterating gives its messages, from the header on, as often as it has to be sent.
+
+    Attributes:
+        content: what travels.
+        digest: its content hash.
+        options: as of an Embed.
+    """
+
+    content: Image | Video | VideoFile
+    digest: bytes
+    options: EmbedStreamOptions
+
+    def __iter__(self) -> Iterator[embedding_service_pb2.EmbedUploadRequest]:
+        content = self.content
+        is_image = isinstance(content, Image)
+        header = embedding_service_pb2.UploadHeader(
+            medium=embedding_service_pb2.UPLOAD_MEDIUM_IMAGE if is_image else embedding_service_pb2.UPLOAD_MEDIUM_VIDEO,
+            size_bytes=content.size_bytes if isinstance(content, VideoFile) else len(content.data),
+            content_hash=self.digest,
+            request=embed_request([], self.options),
+        )
+        yield embedding_service_pb2.EmbedUploadRequest(header=header)
+        if isinstance(content, VideoFile):
+            with Path(content.path).open("rb") as file:
+                while piece := file.read(_PIECE_BYTES):
+                    yield embedding_service_pb2.EmbedUploadRequest(data=piece)
+            return
+        for start in range(0, len(content.data), _PIECE_BYTES):
+            yield embedding_service_pb2.EmbedUploadRequest(data=content.data[start : start + _PIECE_BYTES])
+
+
+def on_wire(request: Message | UploadPieces) -> Message | Iterator[Message]:
+    """Return a request as gRPC takes it; an upload's pieces begin anew each time."""
+    return iter(request) if isinstance(request, UploadPieces) else request
 
 
 def lookup_request(hashes: bytes, options: LookupOptions) -> embedding_service_pb2.LookupRequest:
     """Build one Lookup of packed hashes."""
     return embedding_service_pb2.LookupRequest(
-        content_hashes=hashes, options=_vector_options(options), task=options.get("task", "")
+        content_hashes=hashes,
+        options=_vector_options(options),
+        task=options.get("task", ""),
+        post=_post_options(options),
     )
 
 
@@ -194,6 +253,8 @@ def _content(content: Content, position: int | str) -> content_pb2.Content:
                 return content_pb2.Content(image=data)
             case Video(data):
                 return content_pb2.Content(video=data)
+            case VideoFile():
+                return content_pb2.Content(video=content.read().data)
             case ContentHash(digest):
                 return content_pb2.Content(content_hash=digest)
             case Post(fields):
@@ -210,7 +271,25 @@ def _post(fields: Mapping[str, Any], position: int | str) -> content_pb2.Content
     return content_pb2.Content(post=content_pb2.Post(fields=encoded))
 
 
-def _vector_options(options: LookupOptions) -> embedding_service_pb2.VectorOptions:
+def _segment_options(options: EmbedStreamOptions) -> embedding_service_pb2.SegmentOptions | None:
+    seconds = options.get("segment_seconds")
+    if seconds is None:
+        return None
+    if not 0 <= seconds < math.inf:
+        raise InvalidRequest(f"segment_seconds={seconds} must be 0 (the service's length) or more, and finite")
+    return embedding_service_pb2.SegmentOptions(seconds=seconds)
+
+
+def _post_options(options: LookupOptions) -> embedding_service_pb2.PostOptions | None:
+    fusion, weights = options.get("fusion", ""), options.get("field_weights")
+    if fusion and weights:
+        raise InvalidRequest(f"fusion={fusion!r} and field_weights are both given: weights are for the mean alone")
+    if not fusion and not weights:
+        return None
+    return embedding_service_pb2.PostOptions(fusion=fusion, field_weights=weights)
+
+
+def _vector_options(options: VectorOptions) -> embedding_service_pb2.VectorOptions:
     dtype = options.get("dtype")
     return embedding_service_pb2.VectorOptions(
         space=options.get("space", ""),

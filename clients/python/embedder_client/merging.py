@@ -9,8 +9,8 @@ import numpy as np
 from embedder_client.errors import ErrorDetails, FailedPrecondition, Internal
 from embedder_client.figures import common_provenance, sum_costs, sum_figures
 from embedder_client.heads import HeadPrediction, PredictResult, RetrieveResult
-from embedder_client.results import EmbedResult, ItemSource, LookupResult, move_failure, shift_failures
-from embedder_client.vectors import fill_rows, join_vectors
+from embedder_client.results import EmbedResult, ItemSource, LookupResult, VideoSegments, move_failure, shift_failures
+from embedder_client.vectors import join_vectors, take_rows
 
 
 def merge_embeds(parts: Sequence[EmbedResult]) -> EmbedResult:
@@ -27,7 +27,52 @@ def merge_embeds(parts: Sequence[EmbedResult]) -> EmbedResult:
         failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
+        segments=_shift_segments(parts),
     )
+
+
+def place_embeds(pieces: Sequence[tuple[Sequence[int], EmbedResult]], items: int) -> EmbedResult:
+    """Join answers about contents at any positions; of several answers about one position, the last counts.
+
+    Args:
+        pieces: positions in the call, and the answer about the contents there, in that order.
+        items: how many contents the call has; each is in a piece at least.
+
+    Raises:
+        FailedPrecondition: the space changed between the parts.
+    """
+    joined = merge_embeds([answer for _, answer in pieces])
+    rows = {position: row for row, position in enumerate(p for positions, _ in pieces for p in positions)}
+    order = [rows[position] for position in range(items)]
+    place = {row: position for position, row in enumerate(order)}
+    return EmbedResult(
+        packed=take_rows(joined.packed, order),
+        sources=[joined.sources[row] for row in order],
+        failures=sorted(
+            (move_failure(failure, place[failure.index]) for failure in joined.failures if failure.index in place),
+            key=lambda failure: failure.index,
+        ),
+        provenance=joined.provenance,
+        cost=joined.cost,
+        segments={place[row]: segments for row, segments in joined.segments.items() if row in place},
+    )
+
+
+def as_embed(held: LookupResult) -> EmbedResult:
+    """Return a look-up as the answer about what it found; the rows of what is wanted have no source."""
+    sources = [ItemSource.CACHE] * len(held)
+    for position in held.wanted:
+        sources[position] = ItemSource.UNSPECIFIED
+    return EmbedResult(packed=held.packed, sources=sources, failures=[], provenance=held.provenance, cost=held.cost)
+
+
+def _shift_segments(parts: Sequence[EmbedResult]) -> dict[int, VideoSegments]:
+    shifted: dict[int, VideoSegments] = {}
+    start = 0
+    for part in parts:
+        shifted |= {start + index: segments for index, segments in part.segments.items()}
+        start += len(part)
+    return shifted
 
 
 def merge_lookups(parts: Sequence[LookupResult]) -> LookupResult:
@@ -48,30 +93,6 @@ def merge_lookups(parts: Sequence[LookupResult]) -> LookupResult:
         wanted=wanted,
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
-    )
-
-
-def complete_lookup(held: LookupResult, computed: EmbedResult | None) -> EmbedResult:
-    """Put the vectors of the wanted contents into a look-up's gaps.
-
-    Args:
-        held: the look-up of every content.
-        computed: the answer for `held.wanted`, in that order; None when nothing was wanted.
-
-    Raises:
-        FailedPrecondition: the space changed between the two.
-    """
-    sources = [ItemSource.CACHE] * len(held)
-    if computed is None:
-        return EmbedResult(packed=held.packed, sources=sources, failures=[], provenance=held.provenance, cost=held.cost)
-    for position, source in zip(held.wanted, computed.sources, strict=True):
-        sources[position] = source
-    return EmbedResult(
-        packed=fill_rows(held.packed, held.wanted, computed.packed),
-        sources=sources,
-        failures=[move_failure(failure, held.wanted[failure.index]) for failure in computed.failures],
-        provenance=common_provenance([held.provenance, computed.provenance]),
-        cost=sum_costs([held.cost, computed.cost]),
     )
 
 

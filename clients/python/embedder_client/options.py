@@ -33,7 +33,7 @@ class WorkOptions(TaskOptions, total=False):
     """"interactive" (the default: somebody waits) or "bulk" (takes what interactive work leaves)."""
 
 
-class LookupOptions(TaskOptions, total=False):
+class VectorOptions(TaskOptions, total=False):
     """How vectors come back."""
 
     space: str
@@ -44,11 +44,22 @@ class LookupOptions(TaskOptions, total=False):
     """"float16" (the default), "float32", "int8" or "binary"."""
 
 
+class LookupOptions(VectorOptions, total=False):
+    """How vectors come back, and how posts are fused."""
+
+    fusion: str
+    """"mean", or a trained fusion such as "topic@2"; empty means the service's setting."""
+    field_weights: Mapping[str, float]
+    """Weights of a post's fields in the mean, by name; a field that is not named weighs 1. Not together with `fusion`."""
+
+
 class EmbedStreamOptions(LookupOptions, WorkOptions, total=False):
     """Options of `embed_stream`; `timeout_s` is the longest wait for one answer, and the lane is "bulk" by default."""
 
     durable: bool
     """Wait until the vectors are committed to the cache before answering."""
+    segment_seconds: float | None
+    """Also return the vectors of each video's segments of this length; 0 means the service's; None, the default, none."""
 
 
 class EmbedOptions(EmbedStreamOptions, total=False):
@@ -62,7 +73,7 @@ class EmbedOptions(EmbedStreamOptions, total=False):
     """Look the contents up by hash first, and send only those that are not held."""
 
 
-class PredictOptions(LookupOptions, WorkOptions, total=False):
+class PredictOptions(VectorOptions, WorkOptions, total=False):
     """Options of `predict`."""
 
     texts: Iterable[str]

@@ -10,27 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from embedder_client import decoding, encoding, merging
 from embedder_client import options as declared
 from embedder_client.content_hash import HASH_BYTES
-from embedder_client.contents import ContentLike, content_digest, gather_contents, pack_hashes
+from embedder_client.contents import ContentLike, gather_contents, pack_hashes
 from embedder_client.errors import Internal, InvalidRequest
 from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult
 from embedder_client.reports import CacheStats, SpaceList
-from embedder_client.results import EmbedResult, LookupResult
+from embedder_client.results import LookupResult
 from embedder_client.savings import SavingsReport
 from embedder_client.savings_decoding import savings_report
 from embedder_client.settings import ClientSettings
-from embedder_client.v1 import admin_service_pb2, embedding_service_pb2, head_service_pb2
+from embedder_client.v1 import admin_service_pb2, head_service_pb2
 
 Result = TypeVar("Result")
 Batch = TypeVar("Batch", bound=Sized)
-
-_LOOKUP_KEYS = frozenset(declared.LookupOptions.__annotations__)
 
 
 class Rpc(StrEnum):
@@ -38,6 +36,7 @@ class Rpc(StrEnum):
 
     EMBED = "Embed"
     EMBED_STREAM = "EmbedStream"
+    EMBED_UPLOAD = "EmbedUpload"
     LOOKUP = "Lookup"
     PREDICT = "Predict"
     RECOMMEND = "Recommend"
@@ -57,7 +56,7 @@ class Calls:
     """Requests to one method; they may be in flight together, and their answers are wanted in this order."""
 
     rpc: Rpc
-    requests: Sequence[Message]
+    requests: Sequence[Message | encoding.UploadPieces]
 
 
 Steps = Generator[Calls, list[Any], Result]
@@ -71,40 +70,6 @@ class Plan(Generic[Result]):
     timeout_s: float
 
 
-def embed(
-    settings: ClientSettings, contents: Iterable[ContentLike] | None, options: declared.EmbedOptions
-) -> Plan[EmbedResult]:
-    """Plan Embeds of every content; with `by_hash`, Lookups first and Embeds of what is wanted."""
-    declared.check_options(declared.EmbedOptions, options)
-    gathered = gather_contents(contents, options.get("texts"), options.get("images"))
-    messages = encoding.content_messages(gathered)
-    requests = _embed_requests(settings, messages, options)
-    timeout_s = call_timeout_s(settings, options, parts=len(requests))
-    if not options.get("by_hash", False):
-        steps = _batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(gathered))
-        return Plan(steps, timeout_s)
-    asked = cast(declared.LookupOptions, {name: value for name, value in options.items() if name in _LOOKUP_KEYS})
-    held = lookup(settings, [content_digest(content) for content in gathered], asked)
-    return Plan(_embed_wanted(settings, held.steps, messages, options), timeout_s)
-
-
-def _embed_wanted(
-    settings: ClientSettings, looking: Steps[LookupResult], messages: encoding.Messages, options: declared.EmbedOptions
-) -> Steps[EmbedResult]:
-    held = yield from looking
-    if not held.wanted:
-        return merging.complete_lookup(held, None)
-    requests = _embed_requests(settings, [messages[position] for position in held.wanted], options)
-    computed = yield from _batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(held.wanted))
-    return merging.complete_lookup(held, computed)
-
-
-def _embed_requests(
-    settings: ClientSettings, messages: encoding.Messages, options: declared.EmbedOptions
-) -> list[embedding_service_pb2.EmbedRequest]:
-    return [encoding.embed_request(run, options) for run in encoding.split_messages(messages, settings)]
-
-
 def lookup(
     settings: ClientSettings, hashes: bytes | Iterable[bytes], options: declared.LookupOptions
 ) -> Plan[LookupResult]:
@@ -112,7 +77,7 @@ def lookup(
     declared.check_options(declared.LookupOptions, options)
     packed = pack_hashes(hashes)
     requests = [encoding.lookup_request(run, options) for run in encoding.split_hashes(packed, settings)]
-    steps = _batches(Rpc.LOOKUP, requests, decoding.lookup_result, merging.merge_lookups, len(packed) // HASH_BYTES)
+    steps = batches(Rpc.LOOKUP, requests, decoding.lookup_result, merging.merge_lookups, len(packed) // HASH_BYTES)
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
 
 
@@ -137,7 +102,7 @@ def predict(
     else:
         raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
     requests = [encoding.predict_request(run, heads, options) for run in runs]
-    steps = _batches(Rpc.PREDICT, requests, decoding.predict_result, merging.merge_predicts, items)
+    steps = batches(Rpc.PREDICT, requests, decoding.predict_result, merging.merge_predicts, items)
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
 
 
@@ -148,7 +113,7 @@ def retrieve(
     declared.check_options(declared.RetrieveOptions, options)
     messages = encoding.content_messages(gather_contents(queries))
     requests = [encoding.retrieve_request(index, run, options) for run in encoding.split_messages(messages, settings)]
-    steps = _batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(messages))
+    steps = batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(messages))
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
 
 
@@ -242,7 +207,7 @@ def _single(rpc: Rpc, request: Message, decode: Callable[[Any], Result]) -> Step
     return decode(answer)
 
 
-def _batches(
+def batches(
     rpc: Rpc,
     requests: Sequence[Message],
     decode: Callable[[Any], Batch],

@@ -103,10 +103,32 @@ class WithVectors:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EmbedResult(BatchResult, WithVectors):
-    """The vectors of a batch, one row for each content in the order of asking; rows of failed items are zero."""
+class VideoSegments(WithVectors):
+    """The segments of one video, in the order of time: one row for each.
+
+    Attributes:
+        start_s: (k,) float64, seconds from the first frame; inclusive.
+        end_s: (k,) float64; exclusive.
+    """
 
     packed: PackedVectors
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EmbedResult(BatchResult, WithVectors):
+    """The vectors of a batch, one row for each content in the order of asking; rows of failed items are zero.
+
+    Attributes:
+        segments: the segments of each video by its position, where `segment_seconds` asked for them.
+    """
+
+    packed: PackedVectors
+    segments: Mapping[int, VideoSegments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

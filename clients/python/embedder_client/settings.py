@@ -46,6 +46,8 @@ class ClientSettings:
     """Split so that a message stays under this; one larger content travels alone."""
     max_request_items: int = 256
     """Split so that a message holds no more items than this."""
+    upload_over_bytes: int = 8 * MIB
+    """A larger image or video is looked up by its hash first, and if it is not known, sent piece by piece."""
     max_requests_in_flight: int = 4
     """Parts of one call, or batches of one stream, that wait for their answers together."""
     max_send_bytes: int = 32 * MIB
@@ -64,6 +66,7 @@ class ClientSettings:
         for name in (
             "max_request_bytes",
             "max_request_items",
+            "upload_over_bytes",
             "max_requests_in_flight",
             "max_send_bytes",
             "max_receive_bytes",

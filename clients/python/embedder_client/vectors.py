@@ -112,18 +112,7 @@ def join_vectors(parts: list[PackedVectors]) -> PackedVectors:
     )
 
 
-def fill_rows(base: PackedVectors, positions: list[int], rows: PackedVectors) -> PackedVectors:
-    """Return a copy of `base` in which the rows at `positions` are those of `rows`, in order.
-
-    Raises:
-        Internal: the two differ in dtype or dimensions.
-    """
-    if (base.dtype, base.dim) != (rows.dtype, rows.dim):
-        raise Internal("the parts of one call came back in different dtypes or dimensions")
-    stored = base.stored.copy()
-    stored[positions] = rows.stored
-    scales = base.scales
-    if base.scales is not None and rows.scales is not None:
-        scales = base.scales.copy()
-        scales[positions] = rows.scales
-    return PackedVectors(stored=stored, dtype=base.dtype, dim=base.dim, scales=scales)
+def take_rows(base: PackedVectors, rows: list[int]) -> PackedVectors:
+    """Return the rows of `base` at these positions, in this order."""
+    scales = None if base.scales is None else base.scales[rows]
+    return PackedVectors(stored=base.stored[rows], dtype=base.dtype, dim=base.dim, scales=scales)

@@ -21,6 +21,7 @@ _KEPT_BYTES = 4 << 20
 
 JOBS: Mapping[str, str] = {
     "image": "embedder.media.image_job:run_image_job",
+    "video": "embedder.media.video_job:run_video_job",
 }
 """Each kind of job to the function that runs it, as `module:function`; imported where and when it first runs.
 

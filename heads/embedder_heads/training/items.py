@@ -26,7 +26,7 @@ class Items:
     metadata: tuple[Metadata, ...]
 
 
-def read_items(path: Path, *, item_id: str, text: str, image: str, metadata: Sequence[str]) -> Items:
+def read_items(path: Path, *, item_id: str, text: str, image: str, metadata: Sequence[str], video: str = "") -> Items:
     """Read a file of items.
 
     Args:
@@ -34,6 +34,7 @@ def read_items(path: Path, *, item_id: str, text: str, image: str, metadata: Seq
         item_id: column of the ids.
         text: column of the texts; empty when there is none.
         image: column of the images; empty when there is none.
+        video: column of the videos; empty when there is none.
         metadata: columns to keep; an empty cell is left out.
     Raises:
         TrainingDataInvalid: the file can't be read, or a row lacks its id or content.
@@ -48,7 +49,7 @@ def read_items(path: Path, *, item_id: str, text: str, image: str, metadata: Seq
         if row[item_id] in (None, ""):
             raise TrainingDataInvalid(f"row {number} has no id in column {item_id!r}")
         ids.append(str(row[item_id]))
-        contents.append(content_of(row, text, image, number=number, folder=path.parent))
+        contents.append(content_of(row, text, image, number=number, folder=path.parent, video=video))
         kept.append(
             {column: _plain(row[column], number, column) for column in metadata if row[column] not in (None, "")}
         )

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedder_client.content_hash import hash_image, hash_post, hash_text
-from embedder_client.contents import Image, Post, Text
+from embedder_client.contents import Image, Post, Text, Video, VideoFile, content_digest
+from embedder_client.errors import InvalidRequest
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Task
 from embedder_heads.training.examples import Target
 
 Row = Mapping[str, object]
-Content = Text | Image | Post
+Content = Text | Image | Video | VideoFile | Post
 
 _MAX_FIELD_BYTES = 64 << 20
 
@@ -42,7 +42,7 @@ class LabelledTable:
     """What a labelled file holds, each content once.
 
     Attributes:
-        contents: texts, images, or posts of a text and an image.
+        contents: texts, images, videos, or posts of several.
         hashes: their content hashes, 32 bytes each.
         given: their labels.
         repeats: rows that repeat an earlier row's content with the same label.
@@ -100,38 +100,47 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise TrainingDataInvalid(f"{path.name} can't be read: {error}") from error
 
 
-def content_of(row: Row, text: str, image: str, *, number: int, folder: Path) -> Content:
-    """Take a row's content: the text, the image, or both as a post.
+def content_of(row: Row, text: str, image: str, *, number: int, folder: Path, video: str = "") -> Content:
+    """Take a row's content: the text, the image, the video, or several of them as a post.
 
     Args:
         row: the row.
         text: column of the text; empty when there is none.
         image: column of the image; empty when there is none.
         number: the row's number, for errors.
-        folder: where relative image paths start.
+        folder: where relative paths of images and videos start.
+        video: column of the video; empty when there is none.
     Raises:
-        TrainingDataInvalid: there is neither, or an image can't be read.
+        TrainingDataInvalid: there is none, or an image or video can't be read.
     """
-    for column in filter(None, (text, image)):
+    for column in filter(None, (text, image, video)):
         if column not in row:
             raise TrainingDataInvalid(f"row {number} has no column {column!r}; it has {sorted(row)}")
-    written = str(row[text]) if text and row[text] not in (None, "") else ""
-    picture = _image(row[image], number, folder) if image and row[image] not in (None, "") else b""
-    if written and picture:
-        return Post({"text": Text(written), "image": Image(picture)})
-    if written or picture:
-        return Text(written) if written else Image(picture)
-    raise TrainingDataInvalid(f"row {number} is empty in {' and '.join(filter(None, (text, image))) or 'every column'}")
+    parts: dict[str, Text | Image | Video | VideoFile] = {}
+    if text and row[text] not in (None, ""):
+        parts["text"] = Text(str(row[text]))
+    if image and row[image] not in (None, ""):
+        parts["image"] = Image(_image(row[image], number, folder))
+    if video and row[video] not in (None, ""):
+        parts["video"] = _video(row[video], number, folder)
+    if not parts:
+        columns = " and ".join(filter(None, (text, image, video)))
+        raise TrainingDataInvalid(f"row {number} is empty in {columns or 'every column'}")
+    return next(iter(parts.values())) if len(parts) == 1 else Post(parts)
 
 
 def content_hash(content: Content) -> bytes:
     """Return a content's hash, 32 bytes, by which the cache knows it too."""
-    if isinstance(content, Text):
-        return hash_text(content.text)
-    if isinstance(content, Image):
-        return hash_image(content.data)
-    parts = {name: content_hash(part) for name, part in content.fields.items() if isinstance(part, Text | Image)}
-    return hash_post(parts)
+    return content_digest(content)
+
+
+def _video(value: object, number: int, folder: Path) -> Video | VideoFile:
+    if isinstance(value, bytes):
+        return Video(value)
+    try:
+        return VideoFile(folder / str(value))
+    except InvalidRequest as error:
+        raise TrainingDataInvalid(f"row {number}: {error}") from error
 
 
 def _image(value: object, number: int, folder: Path) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from embedder_client import Client
+from embedder_client import Client, VideoSegments
+from embedder_client.options import EmbedOptions
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Floats
 from embedder_heads.training.table import Content
@@ -24,12 +25,14 @@ class Embedded:
         failures: position to reason, of contents that could not be embedded.
         space_digest: the vectors' space, 32 bytes.
         computed: contents that the service encoded for this; the others it knew.
+        segments: position of each video to its segments, where they were asked for.
     """
 
     vectors: Floats
     failures: dict[int, str]
     space_digest: bytes
     computed: int
+    segments: Mapping[int, VideoSegments] = field(default_factory=dict)
 
 
 def embed_contents(
@@ -38,6 +41,7 @@ def embed_contents(
     *,
     task: str,
     space: str = "",
+    segment_seconds: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Embedded:
     """Embed contents in the bulk lane, in chunks.
@@ -47,16 +51,22 @@ def embed_contents(
         contents: what to embed, one at least.
         task: what the savings report counts this under.
         space: space or alias; empty means the service's default.
+        segment_seconds: also get the segments of videos, of this length; 0 means the service's; None gets none.
         on_progress: told how many contents are done.
     Raises:
         TrainingDataInvalid: every content failed, or the service changed its space on the way.
     """
     parts: list[Floats] = []
     failures: dict[int, str] = {}
+    segments: dict[int, VideoSegments] = {}
     digests: set[bytes] = set()
     computed = 0
+    options: EmbedOptions = {"lane": "bulk", "task": task, "space": space, "dtype": "float32"}
+    if segment_seconds is not None:
+        options["segment_seconds"] = segment_seconds
     for start in range(0, len(contents), _CHUNK):
-        result = service.embed(contents[start : start + _CHUNK], lane="bulk", task=task, space=space, dtype="float32")
+        result = service.embed(contents[start : start + _CHUNK], **options)
+        segments.update({start + index: found for index, found in result.segments.items()})
         parts.append(np.asarray(result.vectors, np.float32))
         failures.update({start + failure.index: failure.message for failure in result.failures})
         digests.add(result.provenance.space_digest)
@@ -66,4 +76,4 @@ def embed_contents(
         raise TrainingDataInvalid(f"the vectors are of {len(digests)} spaces; train when the service keeps to one")
     if len(failures) == len(contents):
         raise TrainingDataInvalid(f"no content could be embedded; the first: {failures[0]}")
-    return Embedded(np.concatenate(parts), failures, digests.pop(), computed)
+    return Embedded(np.concatenate(parts), failures, digests.pop(), computed, segments)

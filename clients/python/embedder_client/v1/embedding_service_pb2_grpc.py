@@ -45,6 +45,11 @@ class EmbeddingServiceStub(object):
                 request_serializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamRequest.SerializeToString,
                 response_deserializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamResponse.FromString,
                 _registered_method=True)
+        self.EmbedUpload = channel.stream_unary(
+                '/embedder.v1.EmbeddingService/EmbedUpload',
+                request_serializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadRequest.SerializeToString,
+                response_deserializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadResponse.FromString,
+                _registered_method=True)
         self.Lookup = channel.unary_unary(
                 '/embedder.v1.EmbeddingService/Lookup',
                 request_serializer=embedder_dot_v1_dot_embedding__service__pb2.LookupRequest.SerializeToString,
@@ -70,6 +75,13 @@ class EmbeddingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedUpload(self, request_iterator, context):
+        """Embeds one content that is too large for a message, sent piece by piece. Ask Lookup first, so that what is known never travels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Lookup(self, request, context):
         """Reads vectors by content hash, so that nothing else has to travel; what is not held is marked as wanted.
         """
@@ -89,6 +101,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.EmbedStream,
                     request_deserializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamRequest.FromString,
                     response_serializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamResponse.SerializeToString,
+            ),
+            'EmbedUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.EmbedUpload,
+                    request_deserializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadRequest.FromString,
+                    response_serializer=embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadResponse.SerializeToString,
             ),
             'Lookup': grpc.unary_unary_rpc_method_handler(
                     servicer.Lookup,
@@ -151,6 +168,33 @@ class EmbeddingService(object):
             '/embedder.v1.EmbeddingService/EmbedStream',
             embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamRequest.SerializeToString,
             embedder_dot_v1_dot_embedding__service__pb2.EmbedStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/embedder.v1.EmbeddingService/EmbedUpload',
+            embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadRequest.SerializeToString,
+            embedder_dot_v1_dot_embedding__service__pb2.EmbedUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,307 @@
+"""Videos: decoded once, their frames encoded as contents of their own, and pooled."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from embedder.encoders.base import Encoder, Pixels
+from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome, HalfVectors
+from embedder.engine.engine import Engine
+from embedder.engine.ticket import Ticket
+from embedder.engine.timeline import Timeline, Timelines, pool
+from embedder.errors import (
+    DeadlineExpired,
+    EmbedderError,
+    EncoderError,
+    InvalidContent,
+    Overloaded,
+    StoreFailed,
+    Unavailable,
+    UnsupportedModality,
+)
+from embedder.media.decoding.job import DecodeJob, Decoder
+from embedder.media.frame_sampling import FrameSampling
+from embedder.media.limits import MediaLimits
+from embedder_cache import CacheBackpressure, CacheTier, SpaceKey
+from embedder_client.content_hash import Modality
+
+_log = structlog.get_logger(__name__)
+
+_FRAME_TAG = b"embedder.v1\0frame\0"
+# Frames that are handed to the device together: a batch's worth, so that it encodes some while the next are decoded.
+_FRAMES_PER_CALL = 16
+_RETRY_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSettings:
+    """How videos are understood.
+
+    Attributes:
+        sampling: which frames are taken.
+        limits: how large one video may be.
+        workers: videos that are decoded and encoded at once; each holds one frame and a batch's pixels.
+        max_waiting: videos that may wait for their turn; beyond, calls are refused.
+        segment_s: length of a segment where a call names none; 0 makes one of each frame.
+        timeline_bytes: memory for the timelines of known videos.
+    """
+
+    sampling: FrameSampling = field(default_factory=FrameSampling)
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    workers: int = 2
+    max_waiting: int = 64
+    segment_s: float = 5.0
+    timeline_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedVideo:
+    """What became of one video.
+
+    Attributes:
+        vector: (dim,) float16, pooled.
+        timeline: its frames.
+        frames: (n, dim) float16, theirs.
+        sources: (n,) uint8 of `Source`, theirs.
+        device_seconds: device time of those that were computed.
+        prepare_s: seconds of decoding.
+        stored: done when the pooled vector is in the cache.
+    """
+
+    vector: npt.NDArray[np.float16]
+    timeline: Timeline
+    frames: HalfVectors
+    sources: npt.NDArray[np.uint8]
+    device_seconds: float
+    prepare_s: float
+    stored: Future[None]
+
+
+@dataclass(slots=True, eq=False)
+class VideoFlight:
+    """One video on its way; calls that ask for it meanwhile join.
+
+    Attributes:
+        item: the video.
+        options: of the call that it is computed for, with the latest deadline of any call that waits.
+        future: done with the encoded video, or its error.
+    """
+
+    item: ContentItem
+    options: EmbedOptions
+    future: Future[EncodedVideo] = field(default_factory=Future)
+
+
+class VideoEncoder:
+    """Understands videos through an engine. Thread-safe; each video that is under way has a thread, which waits for its decoder."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        encoder: Encoder,
+        *,
+        cache: CacheTier,
+        space: SpaceKey,
+        decoder: Decoder,
+        settings: VideoSettings,
+    ) -> None:
+        """Make an encoder of videos.
+
+        Args:
+            engine: encodes the frames.
+            encoder: brings frames to the model's size.
+            cache: holds the pooled vectors.
+            space: their key range; it is of the sampling.
+            decoder: runs the decode jobs.
+            settings: which frames, how many videos at once.
+        """
+        self.settings = settings
+        self.space = space
+        self.timelines = Timelines(max_bytes=settings.timeline_bytes)
+        self._engine = engine
+        self._encoder = encoder
+        self._cache = cache
+        self._decoder = decoder
+        self._flights: dict[bytes, VideoFlight] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="prepare_video")
+
+    def start(self, items: Sequence[ContentItem], options: EmbedOptions) -> list[VideoFlight]:
+        """Start videos, or join those that are under way; returns a flight for each.
+
+        Raises:
+            Overloaded: too many wait already; none was started.
+        """
+        with self._lock:
+            fresh = {item.content_hash for item in items} - self._flights.keys()
+            waiting = len(self._flights) - self.settings.workers
+            if fresh and waiting >= self.settings.max_waiting:
+                raise Overloaded(
+                    f"{waiting} videos wait to be decoded; allowed are {self.settings.max_waiting}",
+                    retry_after_ms=_RETRY_MS,
+                )
+            flights = [self._flights.get(item.content_hash) or self._open(item, options) for item in items]
+            for flight in flights:
+                if flight.options.deadline < options.deadline:
+                    flight.options = replace(flight.options, deadline=options.deadline)
+            return flights
+
+    def frames_of(self, content_hash: bytes) -> tuple[Timeline, HalfVectors] | None:
+        """Return a known video's frames and their vectors, (n, dim) float16, if all of them are held."""
+        timeline = self.timelines.get(content_hash)
+        if timeline is None:
+            return None
+        held = self._cache.get_many(self._engine.space, timeline.hashes)
+        return (timeline, held.vectors) if held.found.all() else None
+
+    def close(self) -> None:
+        """Let running videos end, and start no other."""
+        with self._lock:
+            waiting = list(self._flights.values())
+        for flight in waiting:
+            flight.options = replace(flight.options, deadline=0.0)  # those that have not begun end at once
+        self._pool.shutdown(wait=True)
+
+    def _open(self, item: ContentItem, options: EmbedOptions) -> VideoFlight:
+        flight = VideoFlight(item, options)
+        self._flights[item.content_hash] = flight
+        try:
+            self._pool.submit(self._run, flight)
+        except RuntimeError as error:
+            del self._flights[item.content_hash]
+            raise Unavailable("the engine is shutting down") from error
+        return flight
+
+    def _run(self, flight: VideoFlight) -> None:
+        try:
+            encoded = self._encode(flight)
+        except EmbedderError as error:
+            self._close(flight)
+            flight.future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises, its sender is answered
+            _log.exception("video failed")
+            self._close(flight)
+            flight.future.set_exception(EncoderError(f"internal error while encoding a video: {error!r}"))
+        else:
+            flight.future.set_result(encoded)
+            # Known to be under way until its vector is visible: no call decodes it in between.
+            encoded.stored.add_done_callback(lambda _: self._close(flight))
+
+    def _close(self, flight: VideoFlight) -> None:
+        with self._lock:
+            self._flights.pop(flight.item.content_hash, None)
+
+    def _encode(self, flight: VideoFlight) -> EncodedVideo:
+        if Modality.IMAGE not in self._encoder.info.modalities:
+            raise UnsupportedModality("the space's encoder understands no images, and so no videos")
+        asked_at = time.time()
+        start = time.perf_counter()
+        time_s: list[float] = []
+        calls: list[tuple[list[ContentItem], Ticket]] = []
+        batch: list[ContentItem] = []
+        end_s = 0.0
+        with closing(self._frames(flight)) as frames_of_video:
+            for facts, item in frames_of_video:
+                time_s.append(facts["time_ms"] / 1_000)
+                end_s = facts.get("end_ms", 0) / 1_000
+                batch.append(item)
+                if len(batch) == _FRAMES_PER_CALL:
+                    calls.append((batch, self._start_patiently(batch, flight)))
+                    batch = []
+        prepare_s = time.perf_counter() - start
+        if batch:
+            calls.append((batch, self._start_patiently(batch, flight)))
+        outcomes = [
+            self._outcome(items, ticket, time_s[number * _FRAMES_PER_CALL :])
+            for number, (items, ticket) in enumerate(calls)
+        ]
+        hashes = b"".join([item.content_hash for items, _ in calls for item in items])
+        timeline = Timeline(np.array(time_s), max(end_s, time_s[-1]), hashes)
+        frames = np.concatenate([outcome.vectors for outcome in outcomes])  # (n, dim)
+        vector = pool(frames).astype(np.float16)
+        self.timelines.put(flight.item.content_hash, timeline)
+        return EncodedVideo(
+            vector=vector,
+            timeline=timeline,
+            frames=frames,
+            sources=np.concatenate([outcome.sources for outcome in outcomes]),
+            device_seconds=sum(outcome.device_seconds for outcome in outcomes),
+            prepare_s=prepare_s,
+            stored=store(self._cache, self.space, flight.item.content_hash, vector, asked_at=asked_at),
+        )
+
+    def _frames(self, flight: VideoFlight) -> Generator[tuple[dict[str, int], ContentItem], None, None]:
+        """Decode a video; yields each frame's facts, and the frame as a content."""
+        payload = flight.item.payload
+        assert payload is not None
+        job = DecodeJob(
+            "video",
+            payload,  # type: ignore[arg-type]  # bytes, or a file that is mapped: both are buffers
+            self.settings.limits,
+            self.settings.sampling.to_options(),
+            cpu_limit="max_video_cpu_ms",
+            wall_limit="max_video_ms",
+            memory_limit="max_video_memory_bytes",
+        )
+        self.settings.limits.check("max_video_bytes", len(payload))
+        _check_deadline(flight)
+        with closing(self._decoder.run(job)) as decoding:  # an error on the way gives the worker back at once
+            for decoded in decoding:
+                _check_deadline(flight)
+                pixels = self._encoder.prepare_frame(decoded.pixels)
+                yield dict(decoded.facts), ContentItem(hash_frame(pixels), Modality.IMAGE, pixels)
+
+    def _start_patiently(self, items: list[ContentItem], flight: VideoFlight) -> Ticket:
+        """Start frames; while the queue is full, wait: their call was let in before they were known."""
+        while True:
+            _check_deadline(flight)
+            try:
+                return self._engine.start(items, flight.options)
+            except Overloaded as error:
+                if time.monotonic() + error.retry_after_ms / 1_000 > flight.options.deadline:
+                    raise
+                time.sleep(error.retry_after_ms / 1_000)
+
+    def _outcome(self, items: list[ContentItem], ticket: Ticket, time_s: Sequence[float]) -> EmbedOutcome:
+        ticket.wait()
+        for index, error in sorted(ticket.failures.items()):
+            if isinstance(error, InvalidContent):
+                raise InvalidContent(f"the frame at {time_s[index]:.3f} s: {error}") from error
+            raise error
+        return self._engine.outcome(ticket, items)
+
+
+def hash_frame(pixels: Pixels) -> bytes:
+    """Name a frame by the pixels that the model sees, (3, size, size) uint8; returns 32 bytes.
+
+    So the same frame is one content in two clips, and in every container of one stream.
+    """
+    shape = np.array(pixels.shape, "<u8").tobytes()
+    return hashlib.sha256(_FRAME_TAG + shape + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def store(
+    cache: CacheTier, space: SpaceKey, content_hash: bytes, vector: npt.NDArray[np.float16], *, asked_at: float
+) -> Future[None]:
+    """Store one fused or pooled vector, (dim,); the future fails with StoreFailed where it could not be."""
+    try:
+        return cache.put_many(space, content_hash, vector[None], asked_at=asked_at)
+    except CacheBackpressure as error:
+        refused: Future[None] = Future()
+        refused.set_exception(StoreFailed(f"the vector was computed and not stored: {error}"))
+        return refused
+
+
+def _check_deadline(flight: VideoFlight) -> None:
+    if time.monotonic() > flight.options.deadline:
+        raise DeadlineExpired("the call's deadline passed before the video was decoded and encoded")

@@ -1,0 +1,1 @@
+"""Trained fusions: the vectors of a post's fields to the one of the post."""
