@@ -133,6 +133,7 @@ class EmbedOptions:
         client: who asks, in the savings ledger.
         tenant: who is charged, in the savings ledger.
         head: the heads or the index that the work is for, in the savings ledger; empty for vectors alone.
+        traceparent: where the call's trace goes on, by W3C Trace Context; empty for a call that is not traced.
     """
 
     deadline: float
@@ -142,6 +143,7 @@ class EmbedOptions:
     client: str = ""
     tenant: str = DEFAULT_TENANT
     head: str = ""
+    traceparent: str = ""
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
+from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
@@ -35,11 +36,12 @@ from embedder_heads.index.library import IndexLibrary
 _log = structlog.get_logger(__name__)
 
 
-def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
+def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceObserver) -> Runtime:
     """Load the encoder, warm and check it, and open the cache, the heads and the ledger.
 
     Args:
         stack: closes everything that was opened, in reverse order.
+        observer: is told what the engine and the heads do.
     Raises:
         ConfigurationError: something can't be opened or loaded, or the encoder fails its golden items.
     """
@@ -62,6 +64,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         settings=_engine_settings(settings),
         meter=meter,
         shared=shared,
+        observer=observer.of_space(settings.space),
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
@@ -75,6 +78,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         indexes=indexes,
         ledger=ledger,
         savings=savings,
+        observer=observer,
     )
 
 

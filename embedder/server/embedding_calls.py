@@ -101,7 +101,7 @@ def look_up(runtime: Runtime, call: Call, request: pb.LookupRequest) -> pb.Looku
     check_options(request.options, space)
     check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
     options = call.options(lane=0, task=request.task)
-    found, held = space.engine.lookup(request.content_hashes)
+    found, held = space.engine.lookup(request.content_hashes, options)
     wanted: list[int] = []
     hashes = request.content_hashes
     if len(held.sources) < len(found.found):

@@ -11,6 +11,7 @@ from embedder.savings.ledger import Ledger
 from embedder.savings.report_maker import ReportMaker
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
+from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import SpaceKey, VectorCache
 from embedder_cache.valkey_tier import ValkeyTier
 from embedder_heads import HeadRuntime
@@ -28,6 +29,7 @@ class Runtime:
     indexes: IndexLibrary
     ledger: Ledger
     savings: ReportMaker
+    observer: ServiceObserver
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 
@@ -60,6 +62,15 @@ class RuntimeGate:
         """Refuse calls from now on."""
         self._why_closed = why
         self._runtime = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls go through."""
+        return self._runtime is not None
+
+    def peek(self) -> Runtime | None:
+        """Return the runtime; None while the service starts or drains."""
+        return self._runtime
 
     def get(self) -> Runtime:
         """Return the runtime.
