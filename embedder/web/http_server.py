@@ -88,6 +88,7 @@ def _bind(where: HttpAddress) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, int(port)))
+        listener.listen()  # now, so that who asks before the thread runs waits instead of being refused
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigurationError(
