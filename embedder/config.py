@@ -201,6 +201,15 @@ class ServeSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="'debug' says one line for each call."
     )
+    dashboard: bool = Field(
+        False,
+        description="Serve the page that shows what sharing saves, at --dashboard-address. It asks for the token where one is set.",
+    )
+    dashboard_address: str = Field(
+        "127.0.0.1:8080",
+        description="Address and port of the page; port 0 takes a free one. The rules of --listen-address hold: the same token, the same "
+        "TLS, and both are required beyond loopback.",
+    )
     metrics_address: str | None = Field(
         None,
         description="Address and port of Prometheus metrics over HTTP, such as '127.0.0.1:9464'; not served by default. The rules of "
@@ -241,10 +250,12 @@ class ServeSettings(BaseSettings):
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
-        if self.metrics_address and not _HTTP_ADDRESS.fullmatch(self.metrics_address):
-            raise ValueError(f"metrics_address={self.metrics_address!r} is not HOST:PORT, such as '127.0.0.1:9464'")
-        for name in ("listen_address", "metrics_address"):
-            address = getattr(self, name)
+        served = {"listen_address": self.listen_address, "metrics_address": self.metrics_address}
+        if self.dashboard:
+            served["dashboard_address"] = self.dashboard_address
+        for name, address in served.items():
+            if address and name != "listen_address" and not _HTTP_ADDRESS.fullmatch(address):
+                raise ValueError(f"{name}={address!r} is not HOST:PORT, such as '127.0.0.1:9464'")
             if address and not (is_loopback(address) or self.is_guarded or self.insecure_listen):
                 raise ValueError(
                     f"{name}={address!r} can be reached from other machines: give tls_certificate, tls_key and "

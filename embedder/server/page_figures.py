@@ -10,10 +10,11 @@ from google.protobuf.json_format import MessageToDict
 
 from embedder.errors import InvalidRequest
 from embedder.savings.formula import Formula
-from embedder.savings.pricing import Pricing, merged, summed
+from embedder.savings.ledger_file import LedgerFile
+from embedder.savings.pricing import Pricing, TaskHead, merged, summed
 from embedder.savings.report import GroupBy, SavingsQuery, SavingsReport
 from embedder.savings.report_maker import ReportMaker
-from embedder.savings.usage import Slice
+from embedder.savings.usage import Counts, Slice
 from embedder.server.runtime import Runtime
 from embedder.server.savings_messages import report_message
 from embedder.telemetry import catalogue as metrics
@@ -26,8 +27,11 @@ _HOUR_S, _DAY_S = 3_600, 86_400
 _SPANS_S: Mapping[str, int | None] = {
     "hour": _HOUR_S, "day": _DAY_S, "week": 7 * _DAY_S, "month": 30 * _DAY_S, "all": None,
 }  # fmt: skip
-_STEPS_S = (60, 300, 900, _HOUR_S, 3 * _HOUR_S, 6 * _HOUR_S, _DAY_S, 7 * _DAY_S, 30 * _DAY_S, 365 * _DAY_S)
+_STEPS_S = (60, 300, 900, 1_800, _HOUR_S, 3 * _HOUR_S, 6 * _HOUR_S, _DAY_S, 7 * _DAY_S, 30 * _DAY_S, 365 * _DAY_S)
 _MOST_STEPS = 60
+# A step of time that ended this long ago is final: a record reaches the ledger's file within a second, or a few when the disk is slow.
+_SETTLED_S = 600
+_KEPT_STEPS = 1_000
 _CURVE_POINTS = 33
 _FEWEST_TASKS_SHOWN = 8
 _PARTS = {
@@ -43,14 +47,19 @@ _PARTS = {
 class PageFigures:
     """Puts together what the page shows of a span of time."""
 
-    def __init__(self, runtime: Callable[[], Runtime], tally: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self, runtime: Callable[[], Runtime], tally: Callable[[], Snapshot], *, target: Callable[[], str]
+    ) -> None:
         """Read a service.
 
         Args:
             runtime: its objects; raises Unavailable while it starts or drains.
             tally: what it has counted since it started.
+            target: where it listens, for the example of a first call.
         """
+        self._target = target
         self._runtime = runtime
+        self._steps = StepUsage()
         self._tally = tally
 
     def read(self, span: str) -> Figures:
@@ -71,19 +80,35 @@ class PageFigures:
         by_tenant = maker.make(SavingsQuery(start=start, group_by=GroupBy.TENANT))
         answer = _as_json(by_task)
         answer["by_tenant"] = _as_json(by_tenant)["rows"]
-        answer["service"] = _service(runtime, now)
+        answer["service"] = _service(runtime, now) | {"target": self._target()}
         answer["span"] = {"name": span, "start": start, "end": now}
-        answer["series"] = _series(maker, by_task, start=start, now=now)
+        answer["series"] = _series(maker, by_task, self._steps, start=start, now=now)
         answer["curve"] = _curve(by_task.agreement.formula)
         answer["times"] = _times(self._tally())
         return answer
 
 
+class StepUsage:
+    """Reads usage by task and head, step by step, and a step that is over only once. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._settled: dict[tuple[int, int], dict[TaskHead, Counts]] = {}
+
+    def read(self, ledger: LedgerFile, *, start: int, end: int) -> dict[TaskHead, Counts]:
+        """Return what was used from `start` to `end`."""
+        usage = self._settled.get((start, end))
+        if usage is None:
+            usage = merged(ledger.totals(Slice(start=start, end=end), by=("task", "head")))
+            if end < time.time() - _SETTLED_S:
+                if len(self._settled) >= _KEPT_STEPS:
+                    self._settled.clear()
+                self._settled[start, end] = usage
+        return usage
+
+
 def _as_json(report: SavingsReport) -> Figures:
     message = report_message(report)
-    told: Figures = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
+    told: Figures = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     return told
 
 
@@ -102,7 +127,7 @@ def _service(runtime: Runtime, now: int) -> Figures:
     }
 
 
-def _series(maker: ReportMaker, report: SavingsReport, *, start: int, now: int) -> Figures:
+def _series(maker: ReportMaker, report: SavingsReport, steps: StepUsage, *, start: int, now: int) -> Figures:
     """Price each step of time by itself, with the whole span's rates; the steps' seconds add up to the span's."""
     first = max(start, report.start)
     last = max(report.end, first + 60)
@@ -112,8 +137,7 @@ def _series(maker: ReportMaker, report: SavingsReport, *, start: int, now: int) 
     pricing = Pricing(maker.plan, report.rates)
     points = []
     for at in range(first // step_s * step_s, last, step_s) if report.end else ():
-        part = Slice(start=max(at, start), end=at + step_s)
-        usage = merged(maker.ledger.totals(part, by=("task", "head")))
+        usage = steps.read(maker.ledger, start=max(at, start), end=at + step_s)
         counts = summed(usage.values())
         points.append(
             {

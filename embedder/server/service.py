@@ -25,6 +25,7 @@ from embedder.server.error_table import row_of
 from embedder.server.guard import CallGuard
 from embedder.server.head_service import HeadService
 from embedder.server.native_front import FrontSettings, NativeFront
+from embedder.server.page_figures import PageFigures
 from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.savings_service import SavingsService
 from embedder.server.state import ServiceState
@@ -114,6 +115,7 @@ class Service:
             address=self.address,
             spaces=[space.name for space in runtime.spaces],
             metrics=self.web.metrics_url,
+            dashboard=self.web.dashboard_url,
         )
         return runtime
 
@@ -146,7 +148,8 @@ class Service:
             return self._gate.is_open and not self._stopped.is_set()
 
         state = ServiceState(runtime=self._gate.peek, is_serving=is_serving)
-        self.web.start([self._observer.tally.snapshot, state.snapshot])
+        tally = self._observer.tally.snapshot
+        self.web.start([tally, state.snapshot], PageFigures(self._gate.get, tally, target=lambda: self.address))
 
     def _set_health(self, status: int) -> None:
         for name in ("", *SERVICE_NAMES):

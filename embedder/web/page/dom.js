@@ -15,22 +15,23 @@ export function badge(basis) {
   return element("span", { class: `badge ${basis}` }, basis);
 }
 
+// Roles are said outright, since a table that is laid out as blocks on a phone loses its own.
 // Replaces a table's rows: columns are {label, of(row)}, and `of` gives text, an element, or {text, class, figure}.
 export function fillTable(table, { caption, columns, rows, foot }) {
-  const head = element("tr", {}, ...columns.map(({ label }) => element("th", { scope: "col" }, label)));
-  const line = (row) => element("tr", {}, ...columns.map((column, place) => cell(column.of(row), place === 0)));
+  const head = element("tr", { role: "row" }, ...columns.map(({ label }) => (label ? element("th", { scope: "col", role: "columnheader" }, label) : element("td", { role: "cell" }))));
+  const line = (row) => element("tr", { role: "row" }, ...columns.map((column, place) => cell(column.of(row), place === 0)));
   table.replaceChildren(
     element("caption", { class: "unseen" }, caption),
-    element("thead", {}, head),
-    element("tbody", {}, ...rows.map(line)),
-    ...(foot ? [element("tfoot", {}, line(foot))] : []),
+    element("thead", { role: "rowgroup" }, head),
+    element("tbody", { role: "rowgroup" }, ...rows.map(line)),
+    ...(foot ? [element("tfoot", { role: "rowgroup" }, line(foot))] : []),
   );
 }
 
 function cell(content, isHead) {
   const tag = isHead ? "th" : "td";
-  const scope = isHead ? "row" : undefined;
-  if (content instanceof Node || typeof content === "string") return element(tag, { scope }, content);
+  const own = isHead ? { scope: "row", role: "rowheader" } : { role: "cell" };
+  if (content instanceof Node || typeof content === "string") return element(tag, own, content);
   const { text, parts = [], ...attributes } = content;
-  return element(tag, { scope, ...attributes }, text, ...parts);
+  return element(tag, { ...own, ...attributes }, text, ...parts);
 }

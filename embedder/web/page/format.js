@@ -6,11 +6,23 @@ function significant(value, digits = 3) {
   return new Intl.NumberFormat("en", { maximumSignificantDigits: digits }).format(value);
 }
 
-function scaled(value, units, zero) {
-  if (!value) return `0 ${zero}`;
-  const size = Math.abs(value);
-  const [factor, unit] = units.find(([from]) => size >= from) ?? units[units.length - 1];
-  return `${significant(value / factor)} ${unit}`;
+// Units from the largest on: [how much one is, its name, from how many of it on it is used].
+const SECONDS = [[86_400, "d", 2], [3_600, "h", 2], [60, "min", 2], [1, "s", 1], [1e-3, "ms", 1], [1e-6, "µs", 0]];
+const JOULES = [[3.6e6, "kWh", 1], [3_600, "Wh", 1], [1, "J", 1], [1e-3, "mJ", 0]];
+const GRAMS = [[1e6, "t CO₂e", 1], [1e3, "kg CO₂e", 1], [1, "g CO₂e", 1], [1e-3, "mg CO₂e", 1], [1e-6, "µg CO₂e", 0]];
+const DOLLARS = [[1, "$", 1], [1e-2, "¢", 0]];
+const BYTES = [[2 ** 40, "TiB", 1], [2 ** 30, "GiB", 1], [2 ** 20, "MiB", 1], [2 ** 10, "KiB", 1], [1, "B", 0]];
+const BY_UNIT = { s: SECONDS, J: JOULES, USD: DOLLARS, gCO2e: GRAMS };
+
+const unitFor = (units, size) => units.find(([one, , from]) => size >= one * from) ?? units[units.length - 1];
+
+function inUnit(value, [one, name]) {
+  if (name === "$" && value && Math.abs(value) < 0.005) return `${value < 0 ? "−" : ""}< $0.01`;
+  if (name === "$") return new Intl.NumberFormat("en", { style: "currency", currency: "USD" }).format(value);
+  const amount = value / one;
+  // Beside a sum, a hundredth of its unit is nothing; the exact value stands in the cell's title.
+  if (amount && Math.abs(amount) < 0.001) return `${amount < 0 ? "−" : ""}< 0.001 ${name}`;
+  return `${significant(amount)} ${name}`;
 }
 
 export const count = (value) => grouped.format(value);
@@ -23,30 +35,34 @@ export const plain = (value) => significant(value);
 export const percent = (share, digits = 1) =>
   new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(share);
 
-// From twice a unit on: "90 min" says more than "1.5 h".
-const TIMES = [[86_400, "d", 2], [3_600, "h", 2], [60, "min", 2], [1, "s", 1], [1e-3, "ms", 1], [1e-6, "µs", 1]];
-
-export function seconds(value) {
-  if (!value) return "0 s";
-  const [factor, unit] = TIMES.find(([size, , from]) => Math.abs(value) >= size * from) ?? TIMES[TIMES.length - 1];
-  return `${significant(value / factor)} ${unit}`;
+// Returns what writes values in one unit: that of the largest of them, so that they can be compared.
+function alike(units, values) {
+  const unit = unitFor(units, Math.max(...values.map(Math.abs), 0));
+  return (value) => inUnit(value, unit);
 }
 
-const joules = (value) => scaled(value, [[3.6e6, "kWh"], [3_600, "Wh"], [1, "J"], [1e-3, "mJ"]], "J");
+export const secondsLike = (values) => alike(SECONDS, values);
 
-const grams = (value) => scaled(value, [[1e6, "t CO₂e"], [1e3, "kg CO₂e"], [1, "g CO₂e"], [1e-3, "mg CO₂e"], [1e-6, "µg CO₂e"]], "g CO₂e");
-
-function dollars(value) {
-  const size = Math.abs(value);
-  if (size && size < 0.01) return `${value < 0 ? "−" : ""}$${significant(size, 2)}`;
-  return new Intl.NumberFormat("en", { style: "currency", currency: "USD" }).format(value);
+// An axis in one unit, on which round numbers are round: `of` puts a value on it, `write` writes one that is on it.
+function axisIn(units, values) {
+  const [one, name] = unitFor(units, Math.max(...values.map(Math.abs), 0));
+  return { of: (value) => value / one, write: (value) => `${significant(value)} ${name}` };
 }
 
-const byUnit = { s: seconds, J: joules, USD: dollars, gCO2e: grams };
+export const secondsAxis = (values) => axisIn(SECONDS, values);
+export const gramsAxis = (values) => axisIn(GRAMS, values);
 
-export const amount = (figure) => (byUnit[figure.unit] ?? ((value) => `${plain(value)} ${figure.unit}`))(figure.value);
+export function figuresLike(figures) {
+  const known = figures.filter(Boolean);
+  const units = BY_UNIT[known[0]?.unit];
+  return alike(units ?? [[1, known[0]?.unit ?? "", 0]], known.map((figure) => figure.value));
+}
 
-export const bytes = (value) => scaled(value, [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]], "B");
+export const seconds = (value) => inUnit(value, value ? unitFor(SECONDS, Math.abs(value)) : SECONDS[3]);
+
+export const amount = (figure) => figuresLike([figure])(figure.value);
+
+export const bytes = (value) => inUnit(value, unitFor(BYTES, value));
 
 export function when(unix, stepSeconds) {
   const date = new Date(unix * 1000);

@@ -120,8 +120,7 @@ function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   remember("embedder-theme", theme === "auto" ? null : theme, localStorage);
-  byId("theme").textContent = theme[0].toUpperCase() + theme.slice(1);
-  byId("theme").setAttribute("aria-label", `Colours: ${theme}`);
+  byId("theme").textContent = `Colours: ${theme}`;
   drawAll();
 }
 

@@ -1,7 +1,7 @@
 // Everything on the page that is words and rows.
 
 import { badge, byId, element, fillTable } from "./dom.js";
-import { amount, basisOf, bytes, compact, count, percent, plain, seconds, when } from "./format.js";
+import { amount, basisOf, bytes, compact, count, figuresLike, percent, plain, seconds, secondsLike, when } from "./format.js";
 
 const QUANTITIES = [
   ["time", "Time", "device, look-ups and heads"],
@@ -25,14 +25,15 @@ export const shareSaved = (row) => {
 const hitsOf = (row) => Number(row.cache_hits) + Number(row.shared_cache_hits) + Number(row.in_flight_hits);
 
 // A figure in a table: its amount, and below it what it is. A test reads `data-value`.
-function figureCell(figure, name, isSaved = false) {
-  if (!figure) return { text: "not known", class: "unknown" };
+function figureCell(figure, name, { write = amount, label, isSaved = false } = {}) {
+  if (!figure) return { text: "not known", class: "unknown", "data-label": label };
   const tone = isSaved ? (figure.value < 0 ? "saved loss" : "saved") : "";
   return {
-    text: amount(figure),
+    text: write(figure),
     parts: [badge(basisOf(figure))],
     class: tone,
-    title: figure.source,
+    title: `${figure.value} ${figure.unit}: ${figure.source}`,
+    "data-label": label,
     "data-figure": name,
     "data-value": figure.value,
   };
@@ -82,7 +83,7 @@ export function showFacts({ total }) {
   const facts = [
     ["Asked for", "contents_asked", compact(asked), measured(asked)],
     ["Computed", "encodes", compact(encodes), measured(encodes)],
-    ["Hit rate", "hit_rate", asked ? percent(hitsOf(total) / asked) : "–", measured(asked ? hitsOf(total) / asked : 0)],
+    ["Asks that cost no encode", "hit_rate", asked ? percent(hitsOf(total) / asked) : "–", measured(asked ? hitsOf(total) / asked : 0)],
     ["Answers for each encode", "answers_per_encode", encodes ? plain(asked / encodes) : "–", measured(encodes ? asked / encodes : 0)],
     ["Energy saved", "saved.energy", total.saved.energy && amount(total.saved.energy), total.saved.energy, "no meter or power model"],
     ["Money saved", "saved.money", total.saved.money && amount(total.saved.money), total.saved.money, "no price is set"],
@@ -104,15 +105,23 @@ export function showFacts({ total }) {
   );
 }
 
+const ROADS = [
+  ["Shared road", "shared"],
+  ["Held meanwhile", "overhead"],
+  ["Every task alone", "alternative"],
+  ["Saved", "saved"],
+];
+
 export function showRoads({ total }) {
+  const cell = (road, key, label) => {
+    const write = figuresLike(ROADS.map(([, each]) => total[each][key]));
+    return figureCell(total[road][key], `${road}.${key}`, { write: ({ value }) => write(value), label, isSaved: road === "saved" });
+  };
   fillTable(byId("table-roads"), {
     caption: "Time, energy, money and carbon of both roads",
     columns: [
-      { label: "", of: ([, label, hint]) => ({ text: label, parts: [element("span", { class: "space" }, element("br"), hint)] }) },
-      { label: "Shared road", of: ([key]) => figureCell(total.shared[key], `shared.${key}`) },
-      { label: "Held meanwhile", of: ([key]) => figureCell(total.overhead[key], `overhead.${key}`) },
-      { label: "Every task alone", of: ([key]) => figureCell(total.alternative[key], `alternative.${key}`) },
-      { label: "Saved", of: ([key]) => figureCell(total.saved[key], `saved.${key}`, true) },
+      { label: "", of: ([, label, hint]) => ({ text: label, parts: [element("span", { class: "what" }, hint)] }) },
+      ...ROADS.map(([label, road]) => ({ label, of: ([key]) => cell(road, key, label) })),
     ],
     rows: QUANTITIES,
   });
@@ -120,12 +129,13 @@ export function showRoads({ total }) {
 
 export function showGroups(id, caption, rows, total) {
   const largest = Math.max(...rows.map((row) => row.saved.time.value), 0) || 1;
+  const write = secondsLike(rows.map((row) => row.saved.time.value));
   const saved = (row) => {
     const share = shareSaved(row);
     const bar = element("span", { class: "share", "aria-hidden": "true" }, element("span"));
     bar.firstChild.style.width = `${(100 * Math.max(0, row.saved.time.value)) / largest}%`;
     return {
-      text: seconds(row.saved.time.value),
+      text: write(row.saved.time.value),
       parts: row === total ? [] : [bar],
       class: row.saved.time.value < 0 ? "saved loss" : "saved",
       title: share === null ? undefined : `${percent(share)} of what it would have cost alone`,
@@ -138,10 +148,10 @@ export function showGroups(id, caption, rows, total) {
     caption,
     columns: [
       { label: "", of: (row) => (row === total ? "Total" : row.group || "(vectors alone)") },
+      { label: "Saved (estimated)", of: saved },
       { label: "Asked", of: (row) => count(Number(row.contents_asked)) },
       { label: "Hits", of: hits },
       { label: "Computed", of: (row) => count(Number(row.encodes)) },
-      { label: "Saved (estimated)", of: saved },
     ],
     rows,
     foot: total,
@@ -181,7 +191,8 @@ export function showBreakEven({ formula, sensitivity }) {
   byId("even-words").replaceChildren(
     even === undefined
       ? "At these costs sharing does not win with any number of tasks. "
-      : `Sharing wins from ${plain(even)} tasks a content at today’s hit rate, from ${plain(uncached)} if nothing were cached. Today: ${plain(formula.tasks)}. `,
+      : `Sharing wins from ${even <= 1 ? "the first task on" : `${plain(even)} tasks a content on`} at today’s hit rate (${percent(formula.hit_rate)} of the look-ups), ` +
+          `from ${plain(uncached)} ${uncached === 1 ? "task" : "tasks"} for each content if nothing were cached. Today there are ${plain(formula.tasks)}. `,
     badge("estimated"),
   );
   const rates = [...new Set(sensitivity.map((point) => point.hit_rate))];
