@@ -171,7 +171,12 @@ class NativeFront:
             self._fail(call_id, method, error, start, span)
 
     def _respond(
-        self, call_id: int, method: str, reply: pb.EmbedResponse | pb.LookupResponse, start: float, span: CallSpan | None
+        self,
+        call_id: int,
+        method: str,
+        reply: pb.EmbedResponse | pb.LookupResponse,
+        start: float,
+        span: CallSpan | None,
     ) -> None:
         self._front.respond(call_id, reply.SerializeToString())
         self._observer.call_ended(method, "OK", time.perf_counter() - start)
