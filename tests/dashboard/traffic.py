@@ -91,7 +91,7 @@ def replay_day(runtime: Runtime) -> None:
             in_flight_hits=count if source == "in flight" else 0,
             encodes=computed,
             device_ns=round(computed * encode_s * 1e9),
-            cpu_ns=round(computed * encode_s * 2e9),
+            wall_ns=round(computed * encode_s * 0.5e9),
             head_ns=count * 12_000,
             unshared_ns=round(count * encode_s * 1e9),
             lookups=lookups,
