@@ -174,7 +174,9 @@ def test_everything_is_reached_and_used_by_keyboard(replayed: Served, open_page:
         assert outline == "solid", f"the focus on {name!r} can't be seen"
         reached.append(name)
     assert reached[0] == "Skip to the figures"
-    assert {"all", "live", "theme", "What both roads cost", "Savings by task", "As a table"} <= set(reached)
+    assert {"all", "live", "theme", "What both roads cost: table", "Savings by task: table", "As a table"} <= set(
+        reached
+    )
     assert reached.count("As a table") == 5
 
     page.locator("input[value=all]").focus()
