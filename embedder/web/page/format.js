@@ -17,11 +17,11 @@ const BY_UNIT = { s: SECONDS, J: JOULES, USD: DOLLARS, gCO2e: GRAMS };
 const unitFor = (units, size) => units.find(([one, , from]) => size >= one * from) ?? units[units.length - 1];
 
 function inUnit(value, [one, name]) {
-  if (name === "$" && value && Math.abs(value) < 0.005) return `${value < 0 ? "−" : ""}< $0.01`;
+  if (name === "$" && value && Math.abs(value) < 0.005) return value < 0 ? "> −$0.01" : "< $0.01";
   if (name === "$") return new Intl.NumberFormat("en", { style: "currency", currency: "USD" }).format(value);
   const amount = value / one;
   // Beside a sum, a hundredth of its unit is nothing; the exact value stands in the cell's title.
-  if (amount && Math.abs(amount) < 0.001) return `${amount < 0 ? "−" : ""}< 0.001 ${name}`;
+  if (amount && Math.abs(amount) < 0.001) return amount < 0 ? `> −0.001 ${name}` : `< 0.001 ${name}`;
   return `${significant(amount)} ${name}`;
 }
 
