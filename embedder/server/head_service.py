@@ -64,6 +64,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         outputs = snapshot.predict(outcome.vectors.astype(np.float32), references, space.digest)
         results = [_result(output, selector, outcome) for output, selector in zip(outputs, request.heads, strict=True)]
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Predict", heads=names, heads_s=heads_s)
         runtime.account(space).record_heads(
             options,
             outcome,
@@ -92,6 +93,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         results = retrieval.search(index, outcome, top_k)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Retrieve", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.RetrieveResponse(
             results=results,
@@ -117,6 +119,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         hits = retrieval.recommend(runtime, index, request, outcome, top_k)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Recommend", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.RecommendResponse(
             result=hits,
