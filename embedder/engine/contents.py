@@ -35,6 +35,21 @@ class Source(IntEnum):
     FAILED = 5
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedContent:
+    """A content that another process has tokenized or decoded.
+
+    Attributes:
+        prepared: token ids, (t,) int32, or pixels, (3, s, s) uint8.
+        units: its cost in tokens or images.
+        prepare_s: seconds that it took.
+    """
+
+    prepared: npt.NDArray[np.int32] | npt.NDArray[np.uint8]
+    units: float
+    prepare_s: float
+
+
 @dataclass(slots=True, eq=False)
 class ContentItem:
     """One content of a call; never changed once made.
@@ -44,13 +59,13 @@ class ContentItem:
     Attributes:
         content_hash: 32 bytes; empty when `error` is set.
         modality: its medium; None when only the hash is known.
-        payload: the text, or the file's bytes; None when only the hash is known.
+        payload: the text, the file's bytes, or either prepared already; None when only the hash is known.
         error: why the item can't be served, found while it was read; it fails alone.
     """
 
     content_hash: bytes
     modality: Modality | None = None
-    payload: str | bytes | None = None
+    payload: str | bytes | PreparedContent | None = None
     error: EmbedderError | None = None
 
 
@@ -106,7 +121,9 @@ class ItemContents:
     def size(self) -> CallSize:
         """How much the call asks for."""
         texts = [
-            len(item.payload) for item in self._items if item.modality is Modality.TEXT and item.payload is not None
+            len(item.payload)
+            for item in self._items
+            if item.modality is Modality.TEXT and isinstance(item.payload, str)
         ]
         unknown = sum(item.payload is None for item in self._items)
         return CallSize(texts, len(self._items) - len(texts) - unknown, unknown)
