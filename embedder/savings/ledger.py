@@ -80,22 +80,27 @@ class Ledger:
         """The SQLite file."""
         return self._path
 
-    def record(self, group: Group, counts: Counts, hashes: bytes = b"") -> None:
-        """Count usage now.
+    def record(self, group: Group, counts: Counts, hashes: bytes = b"", *, second: int | None = None) -> None:
+        """Count usage.
 
         Args:
             hashes: content hashes that were asked for, packed, 32 bytes each; they count as distinct contents.
+            second: when it was, Unix time; None means now.
         """
-        self._pending.append((int(time.time()), group, counts, hashes))
+        self._pending.append((int(time.time()) if second is None else second, group, counts, hashes))
 
     def flush(self) -> None:
         """Write everything recorded so far to the file."""
         with self._write_lock:
             self._write(self._drain())
 
+    def bring_up_to_date(self) -> None:
+        """Let the file hold everything that was recorded so far, by whichever process."""
+        self.flush()
+
     def rows(self, *, start: int = 0, end: int | None = None) -> Iterator[UsageRow]:
         """Read the counters from `start` (inclusive) to `end` (exclusive), Unix seconds, to the minute."""
-        self.flush()
+        self.bring_up_to_date()
         with closing(self._connect()) as connection:
             cursor = connection.execute(
                 f"SELECT minute, task, client, space, lane, {', '.join(COUNTERS)} FROM usage WHERE minute >= ? AND minute < ?",
@@ -106,7 +111,7 @@ class Ledger:
 
     def distinct(self, *, start: int = 0, end: int | None = None) -> Iterator[tuple[Group, DistinctCounter]]:
         """Read the distinct contents of each group on each UTC day that the range touches."""
-        self.flush()
+        self.bring_up_to_date()
         with closing(self._connect()) as connection:
             cursor = connection.execute(
                 "SELECT task, client, space, lane, state FROM distinct_contents WHERE day >= ? AND day < ?",

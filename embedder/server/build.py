@@ -8,24 +8,18 @@ from contextlib import ExitStack
 import structlog
 
 from embedder.config import ServeSettings
-from embedder.encoders.base import Encoder
 from embedder.encoders.golden import check_golden
 from embedder.encoders.load import load_encoder
-from embedder.engine.contents import Lane
-from embedder.engine.engine import Engine, EngineSettings
+from embedder.encoders.tower_encoder import TowerEncoder
+from embedder.engine.engine import Engine
 from embedder.engine.warm_up import warm_up
-from embedder.errors import ConfigurationError
-from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
-from embedder.server.registry_refresher import RegistryRefresher
+from embedder.server.parts import engine_settings, media_limits, open_cache, open_registries, open_shared_cache
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
-from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
-from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
-from embedder_heads import HeadError, HeadRegistry, HeadRuntime
-from embedder_heads.index.library import IndexLibrary
+from embedder_cache import space_key
 
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +33,11 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         ConfigurationError: something can't be opened or loaded, or the encoder fails its golden items.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    cache = _open_cache(settings, stack)
-    shared = _open_shared_cache(settings, stack)
+    cache = open_cache(settings, stack)
+    shared = open_shared_cache(settings, stack)
     ledger = Ledger(settings.ledger_path)
     stack.callback(ledger.close)
-    encoder = _load_encoder(settings)
+    encoder = load_served_encoder(settings)
     stack.callback(encoder.close)
     space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
     engine = Engine(
@@ -51,12 +45,12 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         cache=cache,
         space=space,
         ledger=SpaceAccount(ledger, space=settings.space),
-        settings=_engine_settings(settings),
+        settings=engine_settings(settings),
         shared=shared,
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
-    heads, indexes = _open_registries(settings, stack)
+    heads, indexes = open_registries(settings, stack)
     return Runtime(
         settings=settings,
         spaces=Spaces([ServedSpace(settings.space, engine)]),
@@ -68,54 +62,12 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
     )
 
 
-def media_limits(settings: ServeSettings) -> MediaLimits:
-    """Return the limits of one content."""
-    return MediaLimits(
-        max_text_bytes=settings.max_text_bytes,
-        max_image_bytes=settings.max_image_bytes,
-        max_image_pixels=settings.max_image_pixels,
-        max_image_side=settings.max_image_side,
-    )
+def load_served_encoder(settings: ServeSettings) -> TowerEncoder:
+    """Load the encoder and check it against its golden items.
 
-
-def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:
-    chosen = CacheSettings(max_bytes=settings.cache_limit_bytes, durability=Durability(settings.cache_durability))
-    try:
-        cache = VectorCache.open(settings.cache_path, chosen)
-    except (CacheError, OSError) as error:
-        raise ConfigurationError(f"the cache in {settings.cache_path} can't be opened: {error}") from error
-    stack.callback(cache.close)
-    return cache
-
-
-def _open_shared_cache(settings: ServeSettings, stack: ExitStack) -> ValkeyTier | None:
-    if settings.shared_cache_url is None:
-        return None
-    url = settings.shared_cache_url.get_secret_value()
-    try:
-        tier = ValkeyTier(ValkeySettings(url, max_wait_ms=settings.shared_cache_wait_ms))
-    except CacheError as error:
-        raise ConfigurationError(f"shared_cache_url can't be used: {error}") from error
-    except ImportError as error:
-        raise ConfigurationError("shared_cache_url needs the package redis: pip install 'embedder[valkey]'") from error
-    stack.callback(tier.close)
-    return tier
-
-
-def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRuntime, IndexLibrary]:
-    """Open the heads and indexes, and pick up what is published from now on."""
-    try:
-        heads = HeadRuntime(HeadRegistry(settings.heads_path))
-        indexes = IndexLibrary(settings.indexes_path)
-    except (HeadError, OSError) as error:
-        raise ConfigurationError(f"the heads or indexes can't be opened: {error}") from error
-    refresher = RegistryRefresher(heads, indexes)
-    refresher.start()
-    stack.callback(refresher.stop)
-    return heads, indexes
-
-
-def _load_encoder(settings: ServeSettings) -> Encoder:
+    Raises:
+        ConfigurationError: it can't be loaded, or fails the check.
+    """
     start = time.perf_counter()
     encoder = load_encoder(
         settings.model,
@@ -135,13 +87,3 @@ def _load_encoder(settings: ServeSettings) -> Encoder:
         seconds=round(time.perf_counter() - start, 2),
     )
     return encoder
-
-
-def _engine_settings(settings: ServeSettings) -> EngineSettings:
-    return EngineSettings(
-        max_batch_tokens=settings.max_batch_tokens,
-        max_batch_images=settings.max_batch_images,
-        max_queue_s={Lane.INTERACTIVE: settings.max_queue_ms / 1_000, Lane.BULK: settings.max_bulk_queue_ms / 1_000},
-        prepare_threads=settings.prepare_threads,
-        limits=media_limits(settings),
-    )

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from embedder.config import ServeSettings
+from embedder.engine.transport.remote_cache import RemoteCache
 from embedder.errors import Unavailable
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
@@ -22,7 +23,7 @@ class Runtime:
 
     settings: ServeSettings
     spaces: Spaces
-    cache: VectorCache
+    cache: VectorCache | RemoteCache
     heads: HeadRuntime
     indexes: IndexLibrary
     ledger: Ledger

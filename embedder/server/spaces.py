@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedder.encoders.base import EncoderInfo
-from embedder.engine.engine import Engine
+from embedder.engine.lookup_engine import LookupEngine
 from embedder.errors import UnknownSpace
 
 
@@ -20,7 +20,7 @@ class ServedSpace:
     """
 
     name: str
-    engine: Engine
+    engine: LookupEngine
     digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
