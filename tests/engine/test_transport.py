@@ -35,6 +35,7 @@ from embedder_cache import CacheSettings, VectorCache, space_key
 from .conftest import DIM, CountingEncoder, image_item, options, text_items, vector_of, wait_until
 
 _SETTINGS = EngineSettings(max_batch_tokens=256, max_queue_s={Lane.INTERACTIVE: 10.0, Lane.BULK: 20.0})
+_NAMES = [frontend_name(number, incarnation=1) for number in range(2)]
 _CACHE = CacheSettings(max_bytes=64 << 20)
 
 
@@ -111,7 +112,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         stack.callback(engine.close)
         frontends = []
         for number in range(2):
-            name = frontend_name(number, incarnation=1)
+            name = _NAMES[number]
             client = connect(name)
             cache = RemoteCache(store, client)
             own_ledger = RemoteLedger(tmp_path / "ledger.sqlite", client, cache_counts=dict)
@@ -148,7 +149,7 @@ def test_content_that_two_front_ends_ask_for_at_once_is_encoded_once(house: Hous
     one = first.ask("shared", "own")
     wait_until(lambda: house.engine.in_flight == 2)
     two = second.ask("shared")
-    wait_until(lambda: len(second.engine.table) == 1)
+    wait_until(lambda: house.server.awaited_by(_NAMES[1]) == 1)
     house.encoder.may_run.set()
     assert first.answer(*one).sources.tolist() == [Source.COMPUTED] * 2
     assert second.answer(*two).sources.tolist() == [Source.IN_FLIGHT]
@@ -244,6 +245,7 @@ def test_abandoned_and_expired_work_never_reaches_the_device(house: House) -> No
     outcome = second.answer(*expired)
     assert isinstance(outcome.failures[0], DeadlineExpired)
     wait_until(lambda: not second.engine.table.find(expired[1][0].content_hash))
+    wait_until(lambda: [house.server.awaited_by(name) for name in _NAMES] == [1, 1])
     house.encoder.may_run.set()
     first.answer(*blocker)
     assert not second.answer(*wanted).failures
@@ -287,7 +289,9 @@ def test_front_end_that_goes_leaves_no_work_behind(house: House) -> None:
     wait_until(lambda: house.engine.in_flight == 3)
     shared = second.ask("shared")
     wait_until(lambda: len(second.engine.table) == 2)
-    house.server.forget_frontend(frontend_name(0, incarnation=1))
+    wait_until(lambda: house.server.awaited_by(_NAMES[1]) == 2)
+    house.server.forget_frontend(_NAMES[0])
+    wait_until(lambda: house.server.awaited_by(_NAMES[0]) == 0)
     house.encoder.may_run.set()
     assert not second.answer(*shared).failures
     wait_until(lambda: house.engine.in_flight == 0)

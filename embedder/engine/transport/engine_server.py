@@ -69,6 +69,11 @@ class EngineServer:
         self._dead: set[bytes] = set()
         self._channel = Channel.listen(context, path, collect=self._collect, receive=self._receive)
 
+    def awaited_by(self, name: bytes) -> int:
+        """Return how many entries of a front-end's process have no answer yet; none of one that was forgotten."""
+        peer = self._peers.get(name)
+        return 0 if peer is None else peer.awaited
+
     def forget_frontend(self, name: bytes) -> None:
         """Drop what a front-end's process asked for, since it is gone; work that others wait for too goes on."""
         self._gone.append(name)
@@ -137,6 +142,11 @@ class _Peer:
         self._answers: deque[Answer] = deque()
         self.freed: deque[int] = deque()
         self._tickets: dict[int, tuple[RemoteTicket, int]] = {}
+
+    @property
+    def awaited(self) -> int:
+        """How many entries have no answer yet."""
+        return len(self._tickets)
 
     def expect(self, ids: Sequence[int], ticket: RemoteTicket) -> None:
         """Note which rows of a ticket the front-end waits for."""
