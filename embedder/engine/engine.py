@@ -96,6 +96,7 @@ class Engine(LookupEngine):
         super().__init__(
             encoder.info, cache=cache, shared=shared, space=space, cost_model=settings.make_cost_model(encoder.info)
         )
+        self._encoder = encoder
         self._ledger = ledger
         self._commits = 0
         self._admission = admission or Admission(max_queue_s=settings.max_queue_s)
