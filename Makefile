@@ -54,10 +54,11 @@ bench: $(INSTALLED) ## run every benchmark, a table each; results are kept in be
 	@for name in $$(cd benchmarks && ls [a-z]*.py | sed 's/\.py$$//'); do \
 		echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-soak: $(INSTALLED) ## run the long fault programs of the cache
+soak: $(INSTALLED) ## run the long fault programs
 	$(BIN)/python -m tests.faults.soak --steps 100000
 	$(BIN)/python -m tests.faults.kill_writer --kills 1000
 	$(BIN)/python -m tests.faults.bit_flips --flips 1000
+	$(BIN)/python -m tests.faults.kill_processes --kills 100
 
 clean: ## remove everything that the other commands made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache .demo

@@ -7,7 +7,7 @@ load generator, in turns. What the echo server leaves out is all that the servic
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -24,6 +24,7 @@ from benchmarks.common.load import (
     embed_request,
     open_loop,
     open_method,
+    open_spread,
     until,
 )
 from benchmarks.common.run import Result, main
@@ -36,6 +37,8 @@ _BATCH = 256
 _IN_FLIGHT = 16
 _ROUNDS = 5
 _RUN_S = 1.5
+_CONNECTIONS = 8
+_SERVERS = ("auto", "grpcio")
 _MISSES_IN_FLIGHT = 64
 _PACED_ROUNDS = 3
 _PACED_HITS_PER_S = 100
@@ -49,7 +52,9 @@ _NOTES = (
     "CPU: the server's processor time for a call.",
     f"Hits under misses: {_PACED_HITS_PER_S} hits a second, medians of {_PACED_ROUNDS} rounds of {_PACED_S:.0f} s, without and with "
     f"{_MISSES_IN_FLIGHT} misses in flight from another process.",
-    "two_frontends: front-ends as processes are not built yet.",
+    f"two_frontends: batches of {_BATCH} texts from {_CONNECTIONS} connections, to one process and to two front-ends (an engine and a "
+    "keeper idle beside them), in turns; the median of the rounds' own ratios of calls/s, by --server. Where servers and load "
+    "generator together take all cores, that bounds the ratio: compare the CPU column.",
 )
 
 
@@ -103,7 +108,26 @@ def measure(_full: bool, console: Console) -> Result:
                     kind.ours.append(_run(service, our_method, kind.requests))
         assert count_encodes(service.address) == encodes, "a hit was encoded"
         idle, loaded, misses_per_s = _hits_under_misses(service, kinds[0], console)
-    return _result(kinds, idle, loaded, misses_per_s)
+    frontends = {server: _by_frontends(server, texts, kinds[1], console) for server in _SERVERS}
+    return _result(kinds, idle, loaded, misses_per_s, frontends)
+
+
+def _by_frontends(server: str, texts: Sequence[str], kind: _Kind, console: Console) -> tuple[list[_Run], list[_Run]]:
+    """Return runs of the same hits on one process, and on two front-ends, both with the same `--server`."""
+    runs: tuple[list[_Run], list[_Run]] = ([], [])
+    with ExitStack() as stack:
+        contenders = []
+        for frontends in ("1", "2"):
+            service = stack.enter_context(running_service(["--server", server, "--frontends", frontends]))
+            with Client(service.address) as client:
+                client.embed(texts, durable=True)
+            spread = open_spread(service.address, kind.path, connections=_CONNECTIONS)
+            contenders.append((service, stack.enter_context(spread)))
+        for number in range(_ROUNDS):
+            console.print(f"front-ends, --server {server}, round {number + 1} of {_ROUNDS}")
+            for (service, method), kept in zip(contenders, runs, strict=True):
+                kept.append(_run(service, method, kind.requests))
+    return runs
 
 
 def _kinds(texts: Sequence[str]) -> list[_Kind]:
@@ -158,7 +182,13 @@ def _saturate(connection: Connection, address: str, seed: int) -> None:
         closed_loop(method, requests(), in_flight=_MISSES_IN_FLIGHT)
 
 
-def _result(kinds: Sequence[_Kind], idle: Sequence[Load], loaded: Sequence[Load], misses_per_s: float) -> Result:
+def _result(
+    kinds: Sequence[_Kind],
+    idle: Sequence[Load],
+    loaded: Sequence[Load],
+    misses_per_s: float,
+    frontends: Mapping[str, tuple[Sequence[_Run], Sequence[_Run]]],
+) -> Result:
     rows = []
     for kind in kinds:
         rows.append(_row("echo", kind, kind.echo, ""))
@@ -167,12 +197,18 @@ def _result(kinds: Sequence[_Kind], idle: Sequence[Load], loaded: Sequence[Load]
     for asks, loads in (("one, idle", idle), (f"one, {misses_per_s:.0f} misses/s", loaded)):
         p50, p99 = [f"{statistics.median(load.milliseconds(at) for load in loads):.2f}" for at in (50, 99)]
         rows.append(("ours", asks, str(_PACED_HITS_PER_S), str(_PACED_HITS_PER_S), p50, p99, "", ""))
+    gains = {}
+    for server, (one, two) in frontends.items():
+        gains[server] = statistics.median(many.rate / few.rate for many, few in zip(two, one, strict=True))
+        rows.append(_row(f"ours, {server}, 1 process", kinds[1], one, ""))
+        rows.append(_row(f"ours, {server}, 2 front-ends", kinds[1], two, ""))
     single, batch, hashes = [kind.share for kind in kinds]
     keys = {
         "single_vs_echo": single,
         "batch256_vs_echo": batch,
         "hash256_vs_echo": hashes,
-        "two_frontends": None,
+        "two_frontends": gains["auto"],
+        "two_frontends_grpcio": gains["grpcio"],
         "hit_p99_under_misses": loaded_ms / idle_ms,
     }
     return Result(_COLUMNS, rows, keys, _NOTES)

@@ -110,6 +110,15 @@ class ServeSettings(BaseSettings):
         description="After SIGTERM, time in which new calls are still taken, so that load balancers see NOT_SERVING first.",
     )
 
+    frontends: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that answer calls, on one port. 1 keeps everything in one process; more answer hits on as many cores, "
+        "and the model runs in a process of its own. Each takes up to MAX_CALLS calls and, with the default space, 340 MB of memory "
+        "(measured).",
+    )
+
     # The encoder
     model: str = Field(
         "default",
@@ -120,6 +129,11 @@ class ServeSettings(BaseSettings):
         "default@1", description="Name and version of the embedding space; the name alone is an alias for it."
     )
     device: str = Field("auto", description="'cpu', 'cuda:0', or 'auto': the first GPU if there is one.")
+    devices: str = Field(
+        "",
+        description="Several devices, such as 'cuda:0,cuda:1': one engine process each, with the model's weights in each. Empty: the one "
+        "--device.",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "fp8", "int4"] = Field(
         "auto",
         description="Numerics of the forward pass; each makes a space of its own. 'auto': the fastest that keeps PRECISION_TOLERANCE, "
@@ -364,8 +378,22 @@ class ServeSettings(BaseSettings):
         for name, weight in self.post_field_weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"post_field_weights[{name!r}]={weight}: weights are 0 or more, and finite")
+        if self.devices and not all(self.device_list):
+            raise ValueError(
+                f"devices={self.devices!r}: name devices with commas between them, such as 'cuda:0,cuda:1'"
+            )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
+        if not self.is_one_process:
+            wanted = {
+                "metrics_address": self.metrics_address,
+                "dashboard": self.dashboard,
+                "trace_endpoint": self.trace_endpoint,
+            }
+            if names := [name for name, value in wanted.items() if value]:
+                raise ValueError(
+                    f"{', '.join(names)}: served by one process alone so far; leave it out, or use frontends=1 and one device"
+                )
         served = {"listen_address": self.listen_address, "metrics_address": self.metrics_address}
         if self.dashboard:
             served["dashboard_address"] = self.dashboard_address
@@ -388,6 +416,16 @@ class ServeSettings(BaseSettings):
     def is_guarded(self) -> bool:
         """Whether TLS and a bearer token are both set."""
         return self.tls_certificate is not None and self.bearer_token is not None
+
+    @property
+    def device_list(self) -> list[str]:
+        """The devices, one engine each."""
+        return [name.strip() for name in self.devices.split(",")] if self.devices else [self.device]
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether the service is one process with its engine inside."""
+        return self.frontends == 1 and len(self.device_list) == 1
 
     @property
     def cache_path(self) -> Path:

@@ -6,9 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import grpc
@@ -88,6 +89,27 @@ def open_method(address: str, path: str) -> Iterator[Method]:
     with grpc.insecure_channel(address, _OPTIONS) as channel:
         grpc.channel_ready_future(channel).result(timeout=_LONGEST_CALL_S)
         yield channel.unary_unary(path)
+
+
+@contextmanager
+def open_spread(address: str, path: str, *, connections: int) -> Iterator[Method]:
+    """Connect several times, which spreads over processes that share a port, and give one callable that takes them in turns."""
+    with ExitStack() as stack:
+        options = [*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+        channels = [stack.enter_context(grpc.insecure_channel(address, options)) for _ in range(connections)]
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(timeout=_LONGEST_CALL_S)
+        yield _Spread([channel.unary_unary(path) for channel in channels])
+
+
+class _Spread:
+    """One RPC over several connections, in turns."""
+
+    def __init__(self, methods: Sequence[Method]) -> None:
+        self._methods = cycle(methods)
+
+    def future(self, request: bytes, timeout: float) -> Any:
+        return next(self._methods).future(request, timeout=timeout)
 
 
 def closed_loop(method: Method, requests: Iterable[bytes], *, in_flight: int) -> Load:

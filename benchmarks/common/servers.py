@@ -27,15 +27,15 @@ _MAX_CALLS = 64  # embedder-serve's own default
 
 @dataclass(frozen=True)
 class Server:
-    """A server in a process of its own."""
+    """A server in a process of its own, or several that the first one started."""
 
     address: str
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
         """Return the processor time that it has used."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        every = [process.cpu_times() for process in (self.process, *self.process.children(recursive=True))]
+        return float(sum(times.user + times.system for times in every))
 
 
 @contextmanager

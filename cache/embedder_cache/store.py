@@ -283,6 +283,10 @@ class VectorCache:
         """Wait until everything that was put before is committed, or has failed."""
         self._call(lambda: None)
 
+    def counts(self) -> dict[str, int]:
+        """Tell what happened in this process, by the names of `CacheStats`' fields; names that never occurred are left out."""
+        return self._counters.snapshot().totals
+
     def stats(self) -> CacheStats:
         """Count what happened in this process, and measure the store; asks the file system."""
         self._guard()

@@ -9,8 +9,12 @@ from typing import Literal
 import structlog
 
 
-def configure_logs(*, log_format: Literal["auto", "console", "json"], level: str) -> None:
-    """Set up structlog once, before anything is logged."""
+def configure_logs(*, log_format: Literal["auto", "console", "json"], level: str, process: str = "") -> None:
+    """Set up structlog once, before anything is logged.
+
+    Args:
+        process: which process of the service speaks, where there are several.
+    """
     is_console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
@@ -21,6 +25,8 @@ def configure_logs(*, log_format: Literal["auto", "console", "json"], level: str
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if process:
+        processors.insert(0, lambda _, __, event: {**event, "process": process})
     if not is_console:
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(

@@ -43,21 +43,25 @@ class EncoderInfo:
     identity: Mapping[str, str]
 
     @property
+    def summary(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.model_id}, {', '.join(sorted(self.modalities))}, dim {self.dim}, {self.numerics} on {self.device}"
+        )
+
+    @property
     def space_digest(self) -> bytes:
         """32 bytes that name the embedding space: SHA-256 of the identity as canonical JSON."""
         canonical = json.dumps(dict(self.identity), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).digest()
 
 
-class Encoder(Protocol):
-    """A model that turns prepared contents into unit vectors of one space.
-
-    `prepare_*` may be called from any thread; `encode_*` is called from one thread at a time.
-    """
+class Preparing(Protocol):
+    """The half of an encoder that needs no weights; may be called from any thread."""
 
     @property
     def info(self) -> EncoderInfo:
-        """What this encoder is; constant over its life."""
+        """What the encoder is; constant over its life."""
         ...
 
     def prepare_texts(self, texts: Sequence[str]) -> list[Tokens]:
@@ -71,6 +75,10 @@ class Encoder(Protocol):
     def prepare_frame(self, image: Pixels) -> Pixels:
         """Resize an upright RGB picture, (height, width, 3) uint8, to (3, image_size, image_size) uint8."""
         ...
+
+
+class Encoder(Preparing, Protocol):
+    """A model that turns prepared contents into unit vectors of one space; `encode_*` is called from one thread at a time."""
 
     def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
         """Encode token ids to (n, dim) float32 of L2 norm 1, in input order; raises `embedder.errors.EncoderError`."""

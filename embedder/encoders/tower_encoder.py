@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from embedder.encoders.base import EncoderInfo, Pixels, Tokens, Vectors
+from embedder.encoders.device_clock import device_name
 from embedder.encoders.library_image import embed_images_exactly
 from embedder.encoders.library_text import embed_texts_exactly
 from embedder.encoders.pixel_resize import resize_pixels
+from embedder.encoders.preparation import Preparation
 from embedder.encoders.towers import ImageModel, ImageTower, TextModel, TextTower
 from embedder.errors import EncoderError, OutOfDeviceMemory, UnsupportedModality
 from embedder.media.decoding.job import Decoder
@@ -69,6 +71,17 @@ class TowerEncoder:
     def info(self) -> EncoderInfo:
         """What this encoder is; constant over its life."""
         return self._info
+
+    @property
+    def preparation(self) -> Preparation:
+        """The half of this encoder that needs no weights, for another process."""
+        return Preparation(
+            info=self._info,
+            limits=self._limits,
+            tokenizer=self._text.model.tokenizer if self._text else None,
+            transform=self._image.model.transform if self._image else None,
+            device_name=device_name(self._info.device),
+        )
 
     def prepare_texts(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenize; returns token ids, each (t,) int32 with special tokens, cut to `max_tokens`."""

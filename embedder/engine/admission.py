@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from embedder.engine.contents import Lane
 from embedder.errors import Overloaded
@@ -14,16 +15,48 @@ _SHORTEST_PUSHBACK_MS = 20
 _USABLE_SHARE = 0.8
 
 
+class QueuedWork(Protocol):
+    """Where queued device nanoseconds are counted: whole numbers come back to zero when everything admitted was released."""
+
+    def add(self, lane: Lane, nanoseconds: int) -> None:
+        """Count work in, or out when negative; one thread at a time."""
+        ...
+
+    def total(self, lane: Lane) -> int:
+        """Return what is queued in a lane, by whomever."""
+        ...
+
+
+class QueuedHere:
+    """Work that this process alone queues."""
+
+    def __init__(self) -> None:
+        self._queued_ns = dict.fromkeys(Lane, 0)
+
+    def add(self, lane: Lane, nanoseconds: int) -> None:
+        """Count work in, or out when negative; one thread at a time."""
+        self._queued_ns[lane] += nanoseconds
+
+    def total(self, lane: Lane) -> int:
+        """Return what is queued in a lane."""
+        return self._queued_ns[lane]
+
+
 class Admission:
     """Counts the estimated device seconds of everything admitted and not yet answered, by lane. Thread-safe.
 
     Interactive work waits behind interactive work only; bulk work waits behind both.
     """
 
-    def __init__(self, *, max_queue_s: Mapping[Lane, float]) -> None:
+    def __init__(self, *, max_queue_s: Mapping[Lane, float], queued: QueuedWork | None = None) -> None:
+        """Begin to count.
+
+        Args:
+            max_queue_s: estimated device seconds that may wait, by lane.
+            queued: where work is counted; None where no other process queues for the device.
+        """
         self._max_queue_s = dict(max_queue_s)
-        # Nanoseconds: whole numbers come back to zero when everything admitted was released.
-        self._queued_ns = dict.fromkeys(Lane, 0)
+        self._queued = queued or QueuedHere()
         self._lock = threading.Lock()
 
     def admit(self, lane: Lane, item_seconds: Sequence[float], *, batch_s: float, seconds_left: float) -> None:
@@ -40,7 +73,7 @@ class Admission:
         """
         seconds = sum(item_seconds) + batch_s
         with self._lock:
-            before = 1e-9 * sum(queued for other, queued in self._queued_ns.items() if other <= lane)
+            before = 1e-9 * sum(self._queued.total(other) for other in Lane if other <= lane)
             allowed = min(self._max_queue_s[lane], _USABLE_SHARE * seconds_left)
             if before > 0 and before + seconds > allowed:
                 excess_ms = int(1_000 * (before + seconds - allowed))
@@ -49,16 +82,19 @@ class Admission:
                     f"allowed are {allowed * 1_000:.0f} ms in the {lane.name.lower()} lane",
                     retry_after_ms=min(max(excess_ms, _SHORTEST_PUSHBACK_MS), _LONGEST_PUSHBACK_MS),
                 )
-            self._queued_ns[lane] += sum(map(_whole_ns, item_seconds))
+            self._count(lane, item_seconds)
+
+    def _count(self, lane: Lane, item_seconds: Sequence[float]) -> None:
+        self._queued.add(lane, sum(map(_whole_ns, item_seconds)))
 
     def release(self, lane: Lane, item_seconds: float) -> None:
         """Count one content out that was answered, whatever the answer; the seconds are those that it was admitted with."""
         with self._lock:
-            self._queued_ns[lane] -= _whole_ns(item_seconds)
+            self._queued.add(lane, -_whole_ns(item_seconds))
 
     def queued_s(self, lane: Lane) -> float:
         """Return the estimated device seconds that are admitted and unanswered in a lane."""
-        return 1e-9 * self._queued_ns[lane]
+        return 1e-9 * self._queued.total(lane)
 
 
 def _whole_ns(seconds: float) -> int:

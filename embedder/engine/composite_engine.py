@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from embedder.encoders.base import Encoder, EncoderInfo
+from embedder.encoders.base import EncoderInfo, Preparing
 from embedder.engine.composite_parts import Wholes
 from embedder.engine.composite_ticket import CompositeTicket
 from embedder.engine.contents import (
@@ -27,8 +27,8 @@ from embedder.engine.contents import (
     Source,
 )
 from embedder.engine.cost_model import CostModel
-from embedder.engine.engine import Engine, contents_of
 from embedder.engine.fusion import MEAN, Fusion, Fusions, MeanFusion
+from embedder.engine.lookup_engine import LookupEngine, contents_of
 from embedder.engine.ticket import Ticket
 from embedder.engine.video_encoder import VideoEncoder, VideoSettings
 from embedder.errors import ContentNotCached, LimitExceeded
@@ -71,7 +71,7 @@ class Parts:
         key_of: key range of a space digest, for the engine's domain.
     """
 
-    encoder: Encoder
+    encoder: Preparing
     cache: CacheTier
     every_tier: CacheTier
     decoder: Decoder
@@ -82,7 +82,7 @@ class Parts:
 class CompositeEngine:
     """An engine that also understands posts and videos. Thread-safe; what holds neither passes through untouched."""
 
-    def __init__(self, engine: Engine, parts: Parts, *, videos: VideoSettings, posts: PostSettings) -> None:
+    def __init__(self, engine: LookupEngine, parts: Parts, *, videos: VideoSettings, posts: PostSettings) -> None:
         self.info: EncoderInfo = engine.info
         self.cost_model: CostModel = engine.cost_model
         self._engine = engine

@@ -19,8 +19,8 @@ from embedder.engine.contents import (
     Segments,
     Source,
 )
-from embedder.engine.engine import Engine
 from embedder.engine.fusion import Fusion
+from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.ticket import Ticket
 from embedder.engine.timeline import cut
 from embedder.engine.video_encoder import EncodedVideo, VideoEncoder, VideoFlight, store
@@ -91,7 +91,7 @@ class CompositeParts:
         items: Sequence[ContentItem],
         options: EmbedOptions,
         *,
-        engine: Engine,
+        engine: LookupEngine,
         videos: VideoEncoder,
         wholes: Wholes,
     ) -> None:

@@ -20,7 +20,7 @@ from embedder.engine.contents import (
     ItemContents,
     Source,
 )
-from embedder.engine.engine import Engine
+from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.video_encoder import VideoEncoder
 from embedder.errors import EmbedderError, StoreFailed
 
@@ -33,7 +33,7 @@ class CompositeTicket:
         items: Sequence[ContentItem],
         options: EmbedOptions,
         *,
-        engine: Engine,
+        engine: LookupEngine,
         videos: VideoEncoder,
         wholes: Wholes,
     ) -> None:

@@ -40,6 +40,21 @@ class Source(IntEnum):
     FAILED = 5
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedContent:
+    """A content that another process has tokenized or decoded.
+
+    Attributes:
+        prepared: token ids, (t,) int32, or pixels, (3, s, s) uint8.
+        units: its cost in tokens or images.
+        prepare_s: seconds that it took.
+    """
+
+    prepared: npt.NDArray[np.int32] | npt.NDArray[np.uint8]
+    units: float
+    prepare_s: float
+
+
 @dataclass(slots=True, eq=False)
 class ContentItem:
     """One content of a call; never changed once made.
@@ -50,13 +65,13 @@ class ContentItem:
         content_hash: 32 bytes; empty when `error` is set.
         modality: its medium; None when only the hash is known.
         payload: the text, the file's bytes (mapped, where they were too many for memory), the prepared pixels of a video's
-            frame, or a post's fields; None when only the hash is known.
+            frame, a post's fields, or what another process has prepared; None when only the hash is known.
         error: why the item can't be served, found while it was read; it fails alone.
     """
 
     content_hash: bytes
     modality: Modality | None = None
-    payload: str | bytes | mmap | npt.NDArray[np.uint8] | tuple[PostField, ...] | None = None
+    payload: str | bytes | mmap | npt.NDArray[np.uint8] | tuple[PostField, ...] | PreparedContent | None = None
     error: EmbedderError | None = None
 
 
@@ -122,7 +137,9 @@ class ItemContents:
     def size(self) -> CallSize:
         """How much the call asks for."""
         texts = [
-            len(item.payload) for item in self._items if item.modality is Modality.TEXT and item.payload is not None
+            len(item.payload)
+            for item in self._items
+            if item.modality is Modality.TEXT and isinstance(item.payload, str)
         ]
         unknown = sum(item.payload is None for item in self._items)
         return CallSize(texts, len(self._items) - len(texts) - unknown, unknown)

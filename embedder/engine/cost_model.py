@@ -24,6 +24,21 @@ _PACE_LEARNING_RATE = 0.2
 _SLOWEST_PACE = 8.0
 
 
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """What batches of one medium cost.
+
+    Attributes:
+        fixed_s: device seconds of a batch beside its units.
+        rate_s: device seconds of a unit.
+        units_per_item: units of a mean content.
+    """
+
+    fixed_s: float
+    rate_s: float
+    units_per_item: float
+
+
 @dataclass(slots=True)
 class _Line:
     """A decayed least-squares line: seconds = fixed + rate x units, neither below zero.
@@ -115,6 +130,28 @@ class CostModel:
             self._bytes_seen = self._bytes_seen * _TOKEN_DECAY + text_bytes
             self._bytes_per_token = self._bytes_seen / self._tokens_seen
 
+    def lines(self) -> dict[Modality, CostLine]:
+        """Tell what was learned, by medium."""
+        with self._lock:
+            return {
+                modality: CostLine(line.fixed_s, line.rate_s, line.units_per_item)
+                for modality, line in self._lines.items()
+            }
+
+    @property
+    def pace(self) -> float:
+        """How long the last batches took beside what they should have: 1 is as estimated."""
+        return self._pace
+
+    def adopt(self, lines: Mapping[Modality, CostLine], *, pace: float) -> None:
+        """Take over what the model of another process learned."""
+        with self._lock:
+            self._pace = pace
+            for modality, line in lines.items():
+                own = self._lines[modality]
+                own.fixed_s, own.rate_s, own.batches = line.fixed_s, line.rate_s, 1.0
+                own.units, own.items = line.units_per_item, 1.0
+
     def call_seconds(self, size: CallSize) -> float:
         """Estimate the device seconds of one call's contents, had they been encoded for this call alone.
 
@@ -136,7 +173,7 @@ class CostModel:
     def _share(self, item: ContentItem) -> float:
         modality = item.modality if item.modality in self._lines else Modality.TEXT
         line = self._lines[modality]
-        if modality is Modality.TEXT and item.payload is not None:
+        if modality is Modality.TEXT and isinstance(item.payload, str):
             units = min(_SPECIAL_TOKENS + len(item.payload) / self._bytes_per_token, self._max_tokens)
         else:
             units = line.units_per_item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,34 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from embedder.encoders.base import Encoder
+from embedder.encoders.base import Encoder, EncoderInfo
 from embedder.engine.admission import Admission
-from embedder.engine.contents import (
-    CallSize,
-    CallTimings,
-    ContentItem,
-    Contents,
-    DeviceUsage,
-    EmbedOptions,
-    EmbedOutcome,
-    HalfVectors,
-    ItemContents,
-    Lane,
-    Source,
-)
+from embedder.engine.contents import ContentItem, DeviceUsage, EmbedOptions, HalfVectors, Lane, Source
 from embedder.engine.cost_model import CostModel
+from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.observer import EngineObserver
 from embedder.engine.preparer import Preparer
 from embedder.engine.ready_queue import ReadyQueue
 from embedder.engine.shared_fetch import SharedFetch
-from embedder.engine.single_flight import Flight, FlightTable
+from embedder.engine.single_flight import Flight
 from embedder.engine.ticket import Delivery, Ticket
 from embedder.engine.worker import DeviceWorker, EncodedBatch, deliveries
 from embedder.errors import ContentNotCached, DeadlineExpired, EmbedderError, StoreFailed, Unavailable
 from embedder.media.limits import MediaLimits
 from embedder.savings.meter import DeviceMeter, Meter
-from embedder_cache import CacheBackpressure, CacheTier, Lookup, SpaceKey
-from embedder_client.content_hash import HASH_BYTES, Modality
+from embedder_cache import CacheBackpressure, CacheTier, SpaceKey
+from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +57,15 @@ class EngineSettings:
     decode_threads: int = 2
     limits: MediaLimits = field(default_factory=MediaLimits)
 
+    @property
+    def max_batch_units(self) -> dict[Modality, float]:
+        """The budget of one batch by medium."""
+        return {Modality.TEXT: float(self.max_batch_tokens), Modality.IMAGE: float(self.max_batch_images)}
+
+    def make_cost_model(self, info: EncoderInfo) -> CostModel:
+        """Make a cost model that has learned nothing yet."""
+        return CostModel(max_tokens=info.max_tokens, max_batch_units=self.max_batch_units)
+
 
 class EncodeLedger(Protocol):
     """Where encodes are counted, as they happen on the device."""
@@ -78,11 +75,8 @@ class EncodeLedger(Protocol):
         ...
 
 
-class Engine:
-    """One space's engine inside this process: an encoder, its cache, and what is in flight between them.
-
-    Thread-safe. The hit path takes no lock and starts no thread: a call whose vectors are all held never waits for one that computes.
-    """
+class Engine(LookupEngine):
+    """One space's engine inside this process: an encoder, its cache, and what is in flight between them. Thread-safe."""
 
     def __init__(
         self,
@@ -93,6 +87,7 @@ class Engine:
         ledger: EncodeLedger,
         settings: EngineSettings,
         shared: CacheTier | None = None,
+        admission: Admission | None = None,
         meter: Meter | None = None,
         observer: EngineObserver | None = None,
     ) -> None:
@@ -103,24 +98,22 @@ class Engine:
             observer: is told of calls and batches; None tells nobody.
             shared: a tier that other machines share; asked for what is to be computed, before it is, and never waited for
                 by a call that the local one answers.
+            admission: refuses work that could not be answered in time; None makes one of `settings.max_queue_s`.
             meter: measures each batch; None takes wall time.
         """
-        self.info = encoder.info
-        max_batch_units = {
-            Modality.TEXT: float(settings.max_batch_tokens),
-            Modality.IMAGE: float(settings.max_batch_images),
-        }
-        self.cost_model = CostModel(max_tokens=encoder.info.max_tokens, max_batch_units=max_batch_units)
+        super().__init__(
+            encoder.info,
+            cache=cache,
+            shared=shared,
+            space=space,
+            cost_model=settings.make_cost_model(encoder.info),
+            observer=observer,
+        )
         self._encoder = encoder
-        self._cache = cache
-        self._space = space
         self._ledger = ledger
-        self._observer = observer or EngineObserver()
-        self._closed = threading.Event()
         self._commits = 0
-        self._admission = Admission(max_queue_s=settings.max_queue_s)
-        self._table = FlightTable(on_answered=self._release)
-        self._queue = ReadyQueue(max_batch_units=max_batch_units, batch_seconds=self.cost_model.batch_seconds)
+        self._admission = admission or Admission(max_queue_s=settings.max_queue_s)
+        self._queue = ReadyQueue(max_batch_units=settings.max_batch_units, batch_seconds=self.cost_model.batch_seconds)
         self._preparer = Preparer(
             encoder,
             limits=settings.limits,
@@ -130,7 +123,6 @@ class Engine:
             on_ready=self._queue.push,
             on_failed=self._table.fail,
         )
-        self._shared = shared
         self._fetch = (
             SharedFetch(shared, space, on_found=self._store_fetched, on_missing=self._preparer.submit)
             if shared
@@ -146,119 +138,9 @@ class Engine:
         )
         self._worker.start()
 
-    @property
-    def space(self) -> SpaceKey:
-        """The key range of this engine's vectors."""
-        return self._space
-
-    @property
-    def in_flight(self) -> int:
-        """Number of contents that are being computed or committed."""
-        return len(self._table)
-
     def queued_s(self, lane: Lane) -> float:
         """Estimated device seconds of admitted, unanswered work in a lane."""
         return self._admission.queued_s(lane)
-
-    @property
-    def has_shared_tier(self) -> bool:
-        """Whether a look-up may wait for another machine."""
-        return self._shared is not None
-
-    def lookup(self, hashes: bytes, options: EmbedOptions) -> tuple[Lookup, EmbedOutcome]:
-        """Read vectors by content hash from the local tier, then from the shared one, without computing any.
-
-        Args:
-            hashes: packed, 32 bytes each.
-            options: whom it is for.
-        Returns:
-            every row with whether it was found, and the rows that were found as an outcome.
-        """
-        start = time.perf_counter()
-        lookup = self._cache.get_many(self._space, hashes)
-        sources = lookup.found.view(np.uint8) * np.uint8(Source.CACHE)
-        if self._shared and not lookup.found.all():
-            lookup = self._lookup_shared(self._shared, lookup, hashes)
-            sources[lookup.found & (sources == 0)] = Source.SHARED_CACHE
-        held = lookup.vectors if lookup.found.all() else lookup.vectors[lookup.found]
-        outcome = EmbedOutcome(
-            vectors=held,
-            sources=sources[lookup.found],
-            timings=CallTimings(lookup_s=time.perf_counter() - start),
-            unshared_seconds=self.cost_model.call_seconds(CallSize(unknown=len(held))),
-        )
-        if options.traceparent:
-            contents = len(lookup.found)
-            self._observer.looked_up(options, contents=contents, held=len(held), lookup_s=outcome.timings.lookup_s)
-        self._observer.answered(options, outcome)
-        return lookup, outcome
-
-    def _lookup_shared(self, shared: CacheTier, local: Lookup, hashes: bytes) -> Lookup:
-        """Ask the shared tier for what the local one lacks, and keep it here too."""
-        missing = np.flatnonzero(~local.found)
-        wanted = np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES)[missing]  # (n, 32)
-        answer = shared.get_many(self._space, wanted.tobytes())
-        if not answer.found.any():
-            return local
-        vectors, found = local.vectors.copy(), local.found.copy()
-        vectors[missing], found[missing] = answer.vectors, answer.found
-        with suppress(CacheBackpressure):
-            self._cache.put_many(
-                self._space, wanted[answer.found].tobytes(), answer.vectors[answer.found], asked_at=local.asked_at
-            )
-        return Lookup(vectors, found, local.asked_at)
-
-    def embed(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> EmbedOutcome:
-        """Return the vectors of a call's contents: from the cache, from what is in flight, or computed now.
-
-        Blocks until every item has its answer or the deadline has passed; an item's failure is its own.
-
-        Raises:
-            Overloaded: what is missing could not be computed in time; nothing was queued.
-            Unavailable: the engine is closed.
-        """
-        ticket = self.start(items, options)
-        ticket.wait()
-        return self.outcome(ticket, items)
-
-    def start(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> Ticket:
-        """Look a call's contents up, and start computing what is missing; the ticket says when all is answered.
-
-        Raises:
-            Overloaded: what is missing could not be computed in time; nothing was queued.
-            Unavailable: the engine is closed.
-        """
-        if self._closed.is_set():
-            raise Unavailable("the engine is shutting down")
-        contents = contents_of(items)
-        commits = self._commits  # before the look-up, so that a commit in between is noticed
-        start = time.perf_counter()
-        found = self._cache.get_many(self._space, contents.hashes)
-        ticket = Ticket(found.vectors, found.found, options)
-        ticket.timings.lookup_s = time.perf_counter() - start
-        if options.traceparent:
-            held = int(np.count_nonzero(found.found))
-            self._observer.looked_up(options, contents=len(contents), held=held, lookup_s=ticket.timings.lookup_s)
-        if not ticket.is_done:
-            self._compute(ticket, contents, found, commits)
-        return ticket
-
-    def outcome(self, ticket: Ticket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
-        """Read a ticket whose rows are all answered."""
-        contents = contents_of(items)
-        if ticket.failures:
-            contents = ItemContents([contents[row] for row in range(len(contents)) if row not in ticket.failures])
-        outcome = EmbedOutcome(
-            vectors=ticket.vectors,
-            sources=ticket.sources,
-            failures=ticket.failures,
-            timings=ticket.timings,
-            device_seconds=ticket.device_seconds,
-            unshared_seconds=self.cost_model.call_seconds(contents.size),
-            batch=ticket.batch,
-        )
-        self._observer.answered(ticket.options, outcome)
-        return outcome
 
     def close(self) -> None:
         """Let queued work end, answer what can't, and stop the threads; the cache and the encoder stay open."""
@@ -270,26 +152,18 @@ class Engine:
         self._worker.join(_CLOSE_TIMEOUT_S)
         self._table.close(Unavailable("the engine is shutting down"))
 
-    def _compute(self, ticket: Ticket, contents: Contents, found: Lookup, commits: int) -> None:
-        missing: dict[int, ContentItem] = {}
-        for index in np.flatnonzero(~found.found).tolist():
-            item = contents[index]
-            if item.error is None:
-                missing[index] = item
-            else:
-                ticket.fail(index, item.error)
-        joined = self._table.join(
-            ticket, missing, list(missing), admit=lambda fresh: self._admit(fresh, ticket.options)
-        )
-        self._answer_unknown(ticket, missing, joined.unknown)
-        for flight in joined.opened:
-            flight.asked_at = found.asked_at
-        opened = joined.opened if commits == self._commits else self._resolve_committed(joined.opened)
-        self._queue.push([flight for flight in joined.hastened if flight.is_queued])
+    def _mark(self) -> int:
+        return self._commits
+
+    def _hasten(self, flights: Sequence[Flight]) -> None:
+        self._queue.push([flight for flight in flights if flight.is_queued])
+
+    def _launch(self, ticket: Ticket, missing: Mapping[int, ContentItem], opened: list[Flight], *, mark: int) -> None:
+        wanted = opened if mark == self._commits else self._resolve_committed(opened)
         if self._fetch:
-            self._fetch.submit(opened)
+            self._fetch.submit(wanted)
         else:
-            self._preparer.submit(opened)
+            self._preparer.submit(wanted)
 
     def _answer_unknown(self, ticket: Ticket, items: Mapping[int, ContentItem], indices: Sequence[int]) -> None:
         """Answer rows known by their hash alone: from a commit since this call's look-up, or as not held."""
@@ -377,11 +251,6 @@ class Engine:
     def _commit(self, flights: Sequence[Flight], error: EmbedderError | None) -> None:
         for flight in flights:
             self._table.commit(flight, error)
-
-
-def contents_of(items: Sequence[ContentItem] | Contents) -> Contents:
-    """Return a call's contents, given as they are or as items."""
-    return ItemContents(items) if isinstance(items, list | tuple) else items  # type: ignore[return-value]  # a protocol
 
 
 def _hashes(flights: Sequence[Flight]) -> bytes:

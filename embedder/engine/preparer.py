@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import structlog
 
-from embedder.encoders.base import Encoder
+from embedder.encoders.base import Preparing
+from embedder.engine.contents import PreparedContent
 from embedder.engine.cost_model import CostModel
 from embedder.engine.single_flight import Flight
 from embedder.errors import EmbedderError, InvalidContent, UnsupportedModality
@@ -30,7 +31,7 @@ class Preparer:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Preparing,
         *,
         limits: MediaLimits,
         cost_model: CostModel,
@@ -55,20 +56,27 @@ class Preparer:
     def submit(self, flights: Sequence[Flight]) -> None:
         """Start preparing; each flight is handed to `on_ready` or `on_failed`, once."""
         texts: list[Flight] = []
+        ready: list[Flight] = []
         for flight in flights:
             modality = flight.item.modality
-            if modality is None or modality not in self._encoder.info.modalities:
+            payload = flight.item.payload
+            if isinstance(payload, PreparedContent):
+                flight.prepared, flight.units, flight.prepare_s = payload.prepared, payload.units, payload.prepare_s
+                ready.append(flight)
+            elif modality is None or modality not in self._encoder.info.modalities:
                 known = ", ".join(sorted(self._encoder.info.modalities))
                 self._on_failed(
                     flight, UnsupportedModality(f"the space's encoder understands {known}; given was {modality}")
                 )
             elif modality is Modality.TEXT:
                 texts.append(flight)
-            elif isinstance(flight.item.payload, np.ndarray):  # a video's frame, decoded with its video
-                flight.prepared, flight.units = flight.item.payload, 1.0
-                self._queue([flight])
+            elif isinstance(payload, np.ndarray):  # a video's frame, decoded with its video
+                flight.prepared, flight.units = payload, 1.0
+                ready.append(flight)
             else:
                 self._decode_pool.submit(self._prepare_image, flight)
+        if ready:
+            self._queue(ready)
         self._submit_texts(texts)
 
     def _submit_texts(self, texts: list[Flight]) -> None:

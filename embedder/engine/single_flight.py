@@ -21,6 +21,11 @@ class Waiter:
     index: int
     source: Source
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody still waits."""
+        return self.ticket.waits_for(self.index)
+
 
 @dataclass(slots=True, eq=False)
 class Flight:
@@ -166,6 +171,19 @@ class FlightTable:
             else:
                 waiter.ticket.deliver(waiter.index, delivery, waiter.source)
 
+    def settle(self, flight: Flight) -> bool:
+        """Close a computed flight that nobody waits for; a waiter that asked for the commit keeps it open, and false is returned."""
+        with self._lock:
+            if flight.waiters:
+                return False
+            if self._flights.get(flight.item.content_hash) is flight:
+                del self._flights[flight.item.content_hash]
+        return True
+
+    def find(self, content_hash: bytes) -> Flight | None:
+        """Return the flight of a content, if there is one."""
+        return self._flights.get(content_hash)
+
     def fail(self, flight: Flight, error: EmbedderError) -> None:
         """Answer every waiter of a flight with an error, and close the flight."""
         self._on_answered(flight)
@@ -175,7 +193,7 @@ class FlightTable:
     def is_wanted(self, flight: Flight, *, needed_s: float = 0.0) -> bool:
         """Say whether anybody still waits when a flight's vector is there, in `needed_s` seconds."""
         there_at = time.monotonic() + needed_s
-        return any(waiter.ticket.is_open and waiter.ticket.options.deadline > there_at for waiter in flight.waiters)
+        return any(waiter.is_waiting and waiter.ticket.options.deadline > there_at for waiter in flight.waiters)
 
     def drop_unwanted(self, flight: Flight, error: Callable[[], EmbedderError], *, needed_s: float = 0.0) -> bool:
         """Close a flight that nobody waits for until it can be there, in `needed_s`; returns whether it was closed."""

@@ -65,6 +65,10 @@ class Ticket:
         """Whether somebody still waits for the missing rows."""
         return not self._closed
 
+    def waits_for(self, index: int) -> bool:
+        """Whether somebody still waits for one row, if it is missing."""
+        return not self._closed
+
     def deliver(self, index: int, delivery: Delivery, source: Source) -> None:
         """Fill one row."""
         with self._lock:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from embedder.encoders.base import Encoder, Pixels
-from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome, HalfVectors
-from embedder.engine.engine import Engine
+from embedder.encoders.base import Pixels, Preparing
+from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome, HalfVectors, PreparedContent
+from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.ticket import Ticket
 from embedder.engine.timeline import Timeline, Timelines, pool
 from embedder.errors import (
@@ -107,8 +107,8 @@ class VideoEncoder:
 
     def __init__(
         self,
-        engine: Engine,
-        encoder: Encoder,
+        engine: LookupEngine,
+        encoder: Preparing,
         *,
         cache: CacheTier,
         space: SpaceKey,
@@ -244,6 +244,7 @@ class VideoEncoder:
         """Decode a video; yields each frame's facts, and the frame as a content."""
         payload = flight.item.payload
         assert payload is not None
+        assert not isinstance(payload, PreparedContent)
         job = DecodeJob(
             "video",
             payload,  # type: ignore[arg-type]  # bytes, or a file that is mapped: both are buffers

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ import numpy.typing as npt
 import structlog
 
 from embedder.savings.distinct import DistinctCounter
-from embedder.savings.ledger_file import DAY_S, MINUTE_S, LedgerFile
+from embedder.savings.ledger_file import DAY_S, MINUTE_S
 from embedder.savings.retention import Retention, roll_up
 from embedder.savings.schema import prepare
 from embedder.savings.usage import COUNTERS, DIMENSIONS, Counts, Group, UsageRecord
+from embedder.savings.usage_log import UsageLog
 
 _log = structlog.get_logger(__name__)
 
-_FLUSH_INTERVAL_S = 1.0
 _GAUGE_INTERVAL_S = 10.0
 _ROLL_UP_INTERVAL_S = 3_600.0
 _HASH_BYTES = 32
@@ -53,7 +52,7 @@ class Gauges:
     stored_bytes: int = 0
 
 
-class Ledger(LedgerFile):
+class Ledger(UsageLog):
     """Counts usage durably; a record costs the caller one append.
 
     A thread adds what was recorded to the file once a second, so that kill -9 loses at most the last second. Thread-safe.
@@ -63,9 +62,6 @@ class Ledger(LedgerFile):
     def __init__(self, path: Path, *, retention: Retention | None = None) -> None:
         super().__init__(path)
         self._retention = retention or Retention()
-        self._pending: deque[UsageRecord] = deque()
-        self._write_lock = threading.Lock()
-        self._stop = threading.Event()
         self._read_gauges: Callable[[], Gauges] = Gauges
         self._gauges = Gauges()
         self._gauges_at = self._rolled_up_at = float("-inf")
@@ -81,20 +77,7 @@ class Ledger(LedgerFile):
                 ).lastrowid
         path.chmod(0o600)
         self._counters: dict[tuple[int, Group], DistinctCounter] = {}
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
-        self._thread.start()
-
-    def record(self, group: Group, counts: Counts, hashes: bytes = b"") -> None:
-        """Count usage now.
-
-        Args:
-            hashes: content hashes that were asked for, packed, 32 bytes each; they count as distinct contents.
-        """
-        self._pending.append(UsageRecord(int(time.time()), group, counts, hashes))
-
-    def add(self, record: UsageRecord) -> None:
-        """Count usage that was recorded elsewhere, such as in another process."""
-        self._pending.append(record)
+        self._start()
 
     def watch(self, read_gauges: Callable[[], Gauges], *, meter: Mapping[str, Mapping[str, str]]) -> None:
         """Charge by the second for what `read_gauges` tells, every ten seconds; and note what measures this run."""
@@ -102,33 +85,11 @@ class Ledger(LedgerFile):
         with self._write_lock, closing(self._connect()) as connection, connection:
             connection.execute("UPDATE runs SET meter = ? WHERE run = ?", (json.dumps(meter), self._run_id))
 
-    def flush(self) -> None:
-        """Write everything recorded so far to the file."""
-        with self._write_lock:
-            self._write(self._drain())
-
     def close(self) -> None:
         """Write what is left and that this run ended well, and stop the thread."""
-        self._stop.set()
-        self._thread.join()
-        self.flush()
+        super().close()
         with closing(self._connect()) as connection, connection:
             connection.execute("UPDATE runs SET ended = ? WHERE run = ?", (time.time(), self._run_id))
-
-    def _run(self) -> None:
-        while not self._stop.wait(_FLUSH_INTERVAL_S):
-            try:
-                self.flush()
-                self._roll_up()
-            except sqlite3.Error as error:
-                # What could not be written is kept and written with the next flush.
-                _log.error("savings ledger could not be written", path=str(self._path), error=str(error))
-
-    def _settle(self) -> None:
-        self.flush()
-
-    def _drain(self) -> list[UsageRecord]:
-        return [self._pending.popleft() for _ in range(len(self._pending))]
 
     def _write(self, records: list[UsageRecord]) -> None:
         usage: dict[tuple[int, Group], Counts] = defaultdict(Counts)
@@ -166,7 +127,7 @@ class Ledger(LedgerFile):
         connection.execute("UPDATE runs SET last_beat = ? WHERE run = ?", (now, self._run_id))
         return up_ms
 
-    def _roll_up(self) -> None:
+    def _tidy(self) -> None:
         if time.monotonic() - self._rolled_up_at < _ROLL_UP_INTERVAL_S:
             return
         with self._write_lock, closing(self._connect()) as connection, connection:

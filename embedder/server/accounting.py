@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from embedder.engine.contents import DeviceUsage, EmbedOptions, EmbedOutcome, Source
-from embedder.savings.ledger import Ledger
 from embedder.savings.usage import Counts, Group
+from embedder.savings.usage_log import UsageLog
 
 _TO_NS = 1e9
 _TO_UJ = 1e6
@@ -16,7 +16,7 @@ _TO_UJ = 1e6
 class SpaceAccount:
     """Counts one space's usage. Thread-safe; a record costs one append."""
 
-    def __init__(self, ledger: Ledger, *, space: str) -> None:
+    def __init__(self, ledger: UsageLog, *, space: str) -> None:
         self._ledger = ledger
         self._space = space
 

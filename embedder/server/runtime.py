@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from embedder.config import ServeSettings
+from embedder.engine.transport.remote_cache import RemoteCache
 from embedder.errors import Unavailable
-from embedder.savings.ledger import Ledger
 from embedder.savings.report_maker import ReportMaker
+from embedder.savings.usage_log import UsageLog
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.server.uploads import Uploads
@@ -26,10 +27,10 @@ class Runtime:
 
     settings: ServeSettings
     spaces: Spaces
-    cache: VectorCache
+    cache: VectorCache | RemoteCache
     heads: HeadRuntime
     indexes: IndexLibrary
-    ledger: Ledger
+    ledger: UsageLog
     savings: ReportMaker
     fusions: FusionLibrary
     uploads: Uploads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -19,7 +20,6 @@ from grpc_reflection.v1alpha import reflection
 from embedder.config import ServeSettings
 from embedder.errors import ConfigurationError
 from embedder.server.admin_service import AdminService
-from embedder.server.build import build_runtime
 from embedder.server.embedding_service import EmbeddingService
 from embedder.server.error_table import row_of
 from embedder.server.guard import CallGuard
@@ -65,20 +65,38 @@ _MIN_PING_INTERVAL_MS = 10_000
 _WAITING_CALLS = 4
 
 
+BuildRuntime = Callable[[ServeSettings, ExitStack, ServiceObserver], Runtime]
+"""Makes what a service consists of; the stack closes it again, in reverse order."""
+
+
 class Service:
     """One embedder-serve process.
 
     `start` returns when the service is ready; health answers NOT_SERVING from the bind until then, and again from `stop` on.
     """
 
-    def __init__(self, settings: ServeSettings, *, tracing: Tracing | None = None) -> None:
-        """Prepare to serve.
+    def __init__(
+        self,
+        settings: ServeSettings,
+        *,
+        build: BuildRuntime | None = None,
+        shares_port: bool = False,
+        binds_late: bool = False,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Prepare; nothing is opened yet.
 
         Args:
             settings: what to serve, and where.
+            build: makes the runtime once the port is bound; None builds everything in this process.
+            shares_port: whether other processes of the same service listen on the port too.
+            binds_late: whether the port is bound only once calls can be answered.
             tracing: where spans go; None means what the settings say.
         """
         self._settings = settings
+        self._build = build or _build_here
+        self._shares_port = shares_port
+        self._binds_late = binds_late
         self._gate = RuntimeGate()
         self._observer = ServiceObserver(
             Tally(), tracing=tracing or _tracing(settings), reason_of=lambda error: row_of(error).reason
@@ -99,18 +117,23 @@ class Service:
         """
         try:
             self._set_health(_NOT_SERVING)
-            self._server = self._bind()
+            if not self._binds_late:
+                self._server = self._bind()
             self._start_web()
-            runtime = build_runtime(self._settings, self._stack, self._observer)
+            runtime = self._build(self._settings, self._stack, self._observer)
+            # What was loaded stays for good: a full collection over it would stop every call for half a second.
+            gc.collect()
+            gc.freeze()
+            self._gate.open(runtime)
+            if self._binds_late:
+                self._server = self._bind()
         except BaseException:
             self._close(grace_s=0.0)
             raise
-        # What was loaded stays for good: a full collection over it would stop every call for half a second.
-        gc.collect()
-        gc.freeze()
-        self._gate.open(runtime)
         self._set_health(_SERVING)
-        _log.info(
+        # Where there are several, the supervisor says so once for all of them.
+        log = _log.debug if self._shares_port else _log.info
+        log(
             "serving",
             address=self.address,
             spaces=[space.name for space in runtime.spaces],
@@ -118,6 +141,10 @@ class Service:
             dashboard=self.web.dashboard_url,
         )
         return runtime
+
+    def set_serving(self, is_serving: bool) -> None:
+        """Say whether misses are served; calls are taken either way, since hits need no engine."""
+        self._set_health(_SERVING if is_serving else _NOT_SERVING)
 
     def stop(self) -> None:
         """Drain: say NOT_SERVING, take no new calls, let running ones end, and write everything down."""
@@ -129,7 +156,8 @@ class Service:
         self._health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_delay_ms / 1_000)
         self._close(grace_s=self._settings.drain_grace_ms / 1_000)
-        _log.info("stopped", seconds=round(time.perf_counter() - start, 2))
+        log = _log.debug if self._shares_port else _log.info
+        log("stopped", seconds=round(time.perf_counter() - start, 2))
 
     def _close(self, *, grace_s: float) -> None:
         stopped = None if self._server is None else self._server.stop(grace_s)
@@ -167,7 +195,7 @@ class Service:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self._shares_port)),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ],
@@ -196,6 +224,7 @@ class Service:
             max_message_bytes=settings.max_message_bytes,
             default_deadline_s=settings.default_deadline_ms / 1_000,
             may_look_up=settings.shared_cache_url is None,
+            reuse_port=self._shares_port,
         )
         try:
             front = NativeFront(chosen, self._gate, self._observer)
@@ -268,6 +297,13 @@ def _tracing(settings: ServeSettings) -> Tracing | None:
     return exporting_tracing(
         endpoint=settings.trace_endpoint, sample_ratio=settings.trace_sample_ratio, space=settings.space
     )
+
+
+def _build_here(settings: ServeSettings, stack: ExitStack, observer: ServiceObserver) -> Runtime:
+    # Imports torch, which a front-end whose engine is another process does without.
+    from embedder.server.build import build_runtime
+
+    return build_runtime(settings, stack, observer)
 
 
 def _tls_credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:

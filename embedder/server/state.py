@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from embedder.engine.contents import Lane
-from embedder.savings.ledger import Ledger
 from embedder.savings.usage import Counts, Slice
+from embedder.savings.usage_log import UsageLog
 from embedder.server.runtime import Runtime
 from embedder.telemetry import catalogue as metrics
 from embedder.telemetry.tally import Histogram, Snapshot
@@ -69,7 +69,7 @@ class ServiceState:
 class LedgerTotals:
     """Sums a ledger up, reading each settled minute once."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: UsageLog) -> None:
         self._ledger = ledger
         self._settled = Counts()
         self._settled_until = 0
