@@ -90,6 +90,30 @@ def test_kill_loses_no_committed_entry(tmp_path: Path) -> None:
         assert np.array_equal(again.vectors, vectors)
 
 
+def test_kill_in_mid_trace_loses_the_last_second_of_counts_at_most_and_the_report_says_so(tmp_path: Path) -> None:
+    from embedder.demo.daemon import running_daemon
+
+    texts = [f"asked again and again, number {number}" for number in range(20)]
+    answered: list[tuple[float, int]] = []  # when, and how many contents by then
+    with running_daemon(tmp_path) as target, _client(target) as client:
+        client.embed(texts, durable=True)
+        started_at = time.monotonic()
+        while time.monotonic() < started_at + 4:
+            client.embed(texts)
+            answered.append((time.monotonic(), (len(answered) + 2) * len(texts)))
+        killed_at = time.monotonic()
+        for process in _children():
+            os.kill(process, signal.SIGKILL)
+    with running_daemon(tmp_path) as target, _client(target) as client:
+        report = client.savings(group_by="task")
+    # A second between two writes, and one for a machine that has other things to do.
+    by_then = max(count for when, count in answered if when < killed_at - 2)
+    assert by_then <= report.total.contents_asked <= answered[-1][1]
+    assert report.total.encodes == len(texts)
+    assert sum(row.contents_asked for row in report.rows) == report.total.contents_asked
+    assert len(report.unclean_stops) == 1
+
+
 def _children() -> list[int]:
     import psutil
 
