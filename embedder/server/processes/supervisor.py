@@ -64,6 +64,7 @@ class Supervisor:
             [SharedBlock.create("embedder-pixels", size_bytes=POOL_BYTES) for _ in self.engines] for _ in self.frontends
         ]
         self._preparation = b""
+        self._digest = ""
         self._is_starting = True
         self._is_stopping = False
 
@@ -175,6 +176,9 @@ class Supervisor:
             self._welcome(child, message)
 
     def _welcome(self, child: Child, ready: Ready) -> None:
+        if child.role == "engine" and self._is_of_another_space(child, ready.details["digest"]):
+            child.kill()
+            return
         child.is_ready = True
         child.details = ready.details
         _log.info("process ready", name=child.name, incarnation=child.incarnation)
@@ -185,6 +189,24 @@ class Supervisor:
             for frontend in self.frontends:  # those that serve have their preparation already
                 preparation = b"" if frontend.is_ready else ready.preparation
                 frontend.tell(EngineUp(child.number, child.incarnation, preparation))
+
+    def _is_of_another_space(self, engine: Child, digest: str) -> bool:
+        """Compare an engine's space with that of the engines before it: front-ends know one, and nothing may be mixed with it.
+
+        Raises:
+            ConfigurationError: engines that were started together differ.
+        """
+        self._digest = self._digest or digest
+        if digest == self._digest:
+            return False
+        reason = (
+            f"the engines came to different spaces ({self._digest[:16]}, and {digest[:16]} by {engine.name}): give the numerics, such "
+            "as --precision fp32, instead of having each device measure them"
+        )
+        if self._is_starting:
+            raise ConfigurationError(reason)
+        _log.error("an engine may not serve", name=engine.name, reason=reason)
+        return True
 
     def _bury(self, child: Child) -> None:
         """Take note of a process's end, and tell the others."""
