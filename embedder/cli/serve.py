@@ -46,7 +46,9 @@ def _serve(settings: ServeSettings, console: Console) -> None:
     # A thread that answers a hit waits this long at most for one that computes in Python; the interpreter's own 5 ms are its p99.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     from embedder.server.service import Service
+    from embedder_heads.blas import one_thread_a_product
 
+    one_thread_a_product()
     service = Service(settings)
     runtime = service.start()
     try:

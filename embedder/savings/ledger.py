@@ -17,6 +17,7 @@ import numpy.typing as npt
 import structlog
 
 from embedder.savings.distinct import DistinctCounter
+from embedder.savings.shared_usage import SharedUsage
 from embedder.savings.usage import COUNTERS, Counts, Group
 
 _log = structlog.get_logger(__name__)
@@ -58,11 +59,15 @@ class Ledger:
 
     A thread adds what was recorded to the file once a second, so that kill -9 loses at most the last second. Thread-safe.
     Contents are counted by ids of 64 bits that are derived from their hashes with a secret of this file, so the file names no content.
+
+    Attributes:
+        shared: records calls whose usage many groups share.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: deque[tuple[int, Group, Counts, bytes]] = deque()
+        self.shared = SharedUsage()
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,7 +135,7 @@ class Ledger:
                 _log.error("savings ledger could not be written", path=str(self._path), error=str(error))
 
     def _drain(self) -> list[tuple[int, Group, Counts, bytes]]:
-        return [self._pending.popleft() for _ in range(len(self._pending))]
+        return [self._pending.popleft() for _ in range(len(self._pending))] + list(self.shared.drain())
 
     def _write(self, records: list[tuple[int, Group, Counts, bytes]]) -> None:
         if not records:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from embedder.engine.contents import EmbedOptions, EmbedOutcome, Source
 from embedder.savings.ledger import Ledger
 from embedder.savings.usage import Counts, Group
@@ -34,20 +37,27 @@ class SpaceAccount:
         outcome: EmbedOutcome,
         hashes: bytes,
         *,
-        head_seconds: Sequence[tuple[str, float]],
+        heads: tuple[str, ...],
+        head_seconds: Sequence[float] | npt.NDArray[np.float64],
         by_head: bool,
     ) -> None:
         """Count a call's items once for each head, each head being a task, or once for the call's own task.
 
         The first head is counted with the sources as they were; for the others, what was computed was under way already.
+
+        Args:
+            heads: the heads' names.
+            head_seconds: (heads,) seconds of each.
         """
+        head_ns = np.rint(np.asarray(head_seconds, np.float64) * _TO_NS).astype(np.int64)
         if not by_head:
-            head_ns = round(sum(seconds for _, seconds in head_seconds) * _TO_NS)
-            self._ledger.record(self._group(options, options.task), _counts(outcome) + Counts(head_ns=head_ns), hashes)
+            own = _counts(outcome) + Counts(head_ns=int(head_ns.sum()))
+            self._ledger.record(self._group(options, options.task), own, hashes)
             return
-        for position, (head, seconds) in enumerate(head_seconds):
-            counts = _counts(outcome) if position == 0 else _counts_shared(outcome)
-            self._ledger.record(self._group(options, head), counts + Counts(head_ns=round(seconds * _TO_NS)), hashes)
+        group = self._group(options, "")
+        self._ledger.shared.record(group, heads[:1], _counts(outcome), hashes, head_ns=head_ns[:1])
+        if len(heads) > 1:
+            self._ledger.shared.record(group, heads[1:], _counts_shared(outcome), hashes, head_ns=head_ns[1:])
 
     def _group(self, options: EmbedOptions, task: str) -> Group:
         return Group(task=task, client=options.client, space=self._space, lane=options.lane.name.lower())
