@@ -28,6 +28,7 @@ from embedder.encoders.load import load_encoder
 from embedder.media.limits import MediaLimits
 from embedder_client import Client
 from embedder_heads import Head, HeadError, HeadKind, HeadManifest, HeadRegistry, HeadRuntime, HeadSnapshot, Task
+from embedder_heads.blas import one_thread_a_product
 from embedder_heads.index.structures import exact_rows
 from embedder_heads.index.vector_index import VectorIndex
 
@@ -46,6 +47,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def measure(full: bool, console: Console) -> Result:
+    one_thread_a_product()  # as in the daemon
     console.print("linear heads")
     rows, heads_keys = _heads()
     console.print("linear heads through the service")
@@ -61,7 +63,7 @@ def measure(full: bool, console: Console) -> Result:
         "scikit-learn predicts by as many fitted LogisticRegression objects in a loop.",
         f"One encode: a text of {_ENCODED_TOKENS} tokens alone, default space. hundred_heads_share_of_encode: 100 heads on one of 256 "
         "vectors, of one encode.",
-        "Through gRPC: whole Predict calls of 256 texts with mean 39 tokens; thousand_heads_vs_one is with new texts, "
+        "Through gRPC: whole Predict calls with packed scores of 256 texts with mean 39 tokens; thousand_heads_vs_one is with new texts, "
         "thousand_heads_vs_one_held with texts that the cache holds, thousand_heads_vs_one_alone the heads without a call.",
     ]
     keys: dict[str, float | None] = dict(heads_keys)
@@ -129,7 +131,9 @@ def _predict_calls() -> tuple[list[tuple[str, str, str]], dict[str, float]]:
 
             def ask(heads: int, new: bool) -> Callable[[], object]:
                 wanted = names[:heads]
-                return lambda: client.predict(list(islice(texts, 256)) if new else warm, wanted, timeout_s=60.0)
+                return lambda: client.predict(
+                    list(islice(texts, 256)) if new else warm, wanted, timeout_s=60.0, packed_scores=True
+                )
 
             held = _in_turns({"one": ask(1, new=False), "thousand": ask(1000, new=False)})
             new = _in_turns({"one": ask(1, new=True), "thousand": ask(1000, new=True)}, rounds=3)

@@ -167,14 +167,15 @@ def recommender(
         index = library.open(ref)
         vectors, ids, metadata = index.items()
         histories = read_histories(file, ids, user=user, item=item, time=time)
-        console.print(f"{len(histories)} users, {sum(map(len, histories))} interactions with items of {ref}")
+        console.print(f"{len(histories)} users, {sum(map(len, histories.values()))} interactions with items of {ref}")
         catalogue = Catalogue(tuple(ids), vectors, tuple(tags_of(entry) for entry in metadata))
         with common.progress("learn", epochs) as advance:
             options = TwoTowerOptions(epochs=epochs, seed=seed)
-            tower = train_two_tower(catalogue, histories, options=options, on_progress=advance)
+            tower = train_two_tower(catalogue, list(histories.values()), options=options, on_progress=advance)
         name = index.manifest.name
         space = bytes.fromhex(index.manifest.space_digest)
-        manifest = library.publish(name, vectors, ids, metadata, space_digest=space, tower=tower)
+        users = {user_id: [ids[row] for row in rows] for user_id, rows in histories.items()}
+        manifest = library.publish(name, vectors, ids, metadata, space_digest=space, tower=tower, users=users)
         console.print(f"published {name}@{manifest.version} with a recommender that knows {len(tower.ids)} items")
 
 

@@ -63,6 +63,7 @@ TABLE: Mapping[type[Exception], Row] = {
     head_errors.HeadNameInvalid: Row(_Code.INVALID_ARGUMENT, "HEAD_NAME_INVALID"),
     head_errors.ArtifactNotFound: Row(_Code.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
     head_errors.HeadNotFound: Row(_Code.NOT_FOUND, "HEAD_NOT_FOUND"),
+    head_errors.UserNotFound: Row(_Code.NOT_FOUND, "USER_NOT_FOUND"),
     head_errors.IndexNotFound: Row(_Code.NOT_FOUND, "INDEX_NOT_FOUND"),
     head_errors.ArtifactInUse: Row(_Code.FAILED_PRECONDITION, "ARTIFACT_IN_USE"),
     head_errors.HeadInvalid: Row(_Code.FAILED_PRECONDITION, "HEAD_INVALID"),

@@ -9,12 +9,14 @@ import numpy as np
 from embedder.engine.contents import EmbedOptions, EmbedOutcome
 from embedder.errors import InvalidRequest
 from embedder.server.contents import NamedContents
+from embedder.server.filters import filters_of
 from embedder.server.runtime import Runtime
 from embedder.server.spaces import ServedSpace
 from embedder_client.v1 import head_service_pb2 as pb
 from embedder_heads.errors import HeadSpaceMismatch
 from embedder_heads.index.vector_index import IndexHit, VectorIndex
 from embedder_heads.recommendation.recommender import recommend as recommend_items
+from embedder_heads.recommendation.recommender import seen_by
 
 _DEFAULT_TOP_K = 10
 _MAX_TOP_K = 1_000
@@ -64,13 +66,15 @@ def recommend(
     """
     served = [row for row in range(len(outcome.sources)) if row not in outcome.failures]
     history = outcome.vectors[served].astype(np.float32)  # (n, dim)
+    recommender = runtime.indexes.recommender_of(index)
     hits = recommend_items(
         index,
-        runtime.indexes.recommender_of(index),
+        recommender,
         top_k + len(history),
-        history_ids=list(request.history_ids),
+        history_ids=[*seen_by(recommender, request.user_id), *request.history_ids],
         history_vectors=history,
         exclude=list(request.exclude_ids),
+        filters=filters_of(request.filters),
     )
     if len(history) and hits:
         cosines = index.vectors_of([hit.id for hit in hits]) @ history.T  # (hits, n)
@@ -88,7 +92,7 @@ def count(
 ) -> None:
     """Count a call's contents, and its search as the head's time."""
     runtime.account(space).record_heads(
-        options, outcome, items.named_hashes, head_seconds=[(options.task, search_s)], by_head=False
+        options, outcome, items.named_hashes, heads=(options.task,), head_seconds=[search_s], by_head=False
     )
 
 

@@ -23,6 +23,10 @@ class IndexNotFound(ArtifactNotFound):
     """No index, version or alias has this name."""
 
 
+class UserNotFound(ArtifactNotFound):
+    """A recommender does not know this user."""
+
+
 class ArtifactInUse(HeadError):
     """A version that an alias still points to is not removed."""
 

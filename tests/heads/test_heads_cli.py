@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from embedder.cli import training_options
@@ -90,6 +91,21 @@ def test_labelled_file_becomes_a_served_head(tmp_path: Path, labelled: Path) -> 
     assert output.labels[int(output.scores.argmax())] == "sport"
     assert "accuracy" in _run("evaluate", "topic", labelled, "--heads-dir", heads)
     assert "topic" in _run("list", "--heads-dir", heads)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_report_page_shows_what_was_held_out(tmp_path: Path, labelled: Path, kind: str) -> None:
+    report = tmp_path / "report"
+    _run("train", labelled, "--name", "topic", "--heads-dir", tmp_path, "--kind", kind, "--report", report)
+    page = (report / "report.html").read_text()
+    pictures = {"confusion", "calibration", "precision_recall"} | ({"learning"} if kind == "mlp" else set())
+    assert {file.stem for file in report.glob("*.png")} == pictures
+    for name in pictures:
+        assert f'src="{name}.png"' in page
+        with Image.open(report / f"{name}.png") as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 2  # something was drawn
+    metrics = HeadRegistry(tmp_path).resolve("topic").manifest.metrics
+    assert f"{metrics['accuracy'].value:.4f}" in page
 
 
 def test_versions_move_as_told(tmp_path: Path, labelled: Path) -> None:

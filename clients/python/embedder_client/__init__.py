@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         HeadPrediction,
         Hit,
         IndexInfo,
+        NumberRange,
         PredictResult,
         RecommendResult,
         RetrieveResult,
+        ScoreResult,
     )
     from embedder_client.reports import CacheStats, SpaceInfo, SpaceList
     from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult, VideoSegments
@@ -60,9 +62,11 @@ _MODULES = {
         "HeadPrediction",
         "Hit",
         "IndexInfo",
+        "NumberRange",
         "PredictResult",
         "RecommendResult",
         "RetrieveResult",
+        "ScoreResult",
     ),
     "reports": ("CacheStats", "SpaceInfo", "SpaceList"),
     "savings": (
@@ -105,6 +109,7 @@ __all__ = [
     "ItemFailure",
     "ItemSource",
     "LookupResult",
+    "NumberRange",
     "PackedVectors",
     "Post",
     "PredictResult",
@@ -115,6 +120,7 @@ __all__ = [
     "SavingsFormula",
     "SavingsReport",
     "SavingsRow",
+    "ScoreResult",
     "SensitivityPoint",
     "SpaceInfo",
     "SpaceList",

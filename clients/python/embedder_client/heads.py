@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedder_client.figures import Figure
-from embedder_client.results import BatchResult
+from embedder_client.figures import Cost, Figure, Provenance
+from embedder_client.results import BatchResult, ItemFailure
 from embedder_client.vectors import PackedVectors
 
 
@@ -23,6 +23,18 @@ class HeadKind(StrEnum):
     MULTI_LABEL = "multi_label"
     REGRESSION = "regression"
     UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True)
+class NumberRange:
+    """A filter: numbers from `low` to `high`, both included; None does not bind."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+FilterLike = str | float | Sequence[str] | Sequence[float] | NumberRange
+"""What a metadata field must be: one value, one of several, or in a range."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,11 +73,11 @@ class PredictResult(BatchResult):
     """What several heads say about several contents.
 
     Attributes:
-        predictions: one for each head, in the order of asking.
+        predictions: one for each head, in the order of asking; with `packed_scores`, `embedder_client.layouts.PackedPredictions`.
         packed: the vectors, if asked for with `include_vectors`.
     """
 
-    predictions: tuple[HeadPrediction, ...]
+    predictions: Sequence[HeadPrediction]
     packed: PackedVectors | None
 
     @property
@@ -106,6 +118,33 @@ class RecommendResult(BatchResult):
     """Items like those of a history, best first; `sources` and `failures` concern the history's contents."""
 
     hits: list[Hit]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreResult:
+    """How well candidates fit a query or user.
+
+    Attributes:
+        scores: (n,) float32, one a candidate, in the order of asking; higher is better, those of failed candidates are zero.
+        scale: "cosine", or "logit" of a trained recommender.
+        failures: the failed candidates, if any.
+        provenance: which model made the vectors.
+        cost: what the call cost.
+    """
+
+    scores: npt.NDArray[np.float32]
+    scale: str
+    failures: list[ItemFailure]
+    provenance: Provenance
+    cost: Cost
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def ranked(self) -> list[int]:
+        """Return the positions of the candidates that did not fail, best first."""
+        failed = {failure.index for failure in self.failures}
+        return [place for place in np.argsort(-self.scores, kind="stable").tolist() if place not in failed]
 
 
 @dataclass(frozen=True)

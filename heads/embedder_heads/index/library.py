@@ -51,10 +51,12 @@ class IndexLibrary:
         *,
         space_digest: bytes,
         tower: TwoTower | None = None,
+        users: Mapping[str, Sequence[str]] | None = None,
     ) -> IndexManifest:
         """Build an index and add it as the next version of its name.
 
-        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender.
+        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender, and `users` are by id the
+        items that each had seen, oldest first.
         """
         built: list[IndexManifest] = []
 
@@ -63,7 +65,7 @@ class IndexLibrary:
                 folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version
             )
             if tower is not None:
-                save_recommender(tower, folder, VectorIndex(folder))
+                save_recommender(tower, folder, VectorIndex(folder), users=users)
             built.append(manifest)
 
         self._store.publish(name, fill)
@@ -185,6 +187,7 @@ class IndexLibrary:
             metadata,
             space_digest=bytes.fromhex(index.manifest.space_digest),
             tower=None if recommender is None else recommender.tower,
+            users=None if recommender is None else recommender.histories(),
         )
 
     def _first_good(

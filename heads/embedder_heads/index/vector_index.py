@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from embedder_heads.errors import HeadSpaceMismatch, IndexInvalid, QueryInvalid
 from embedder_heads.index.arrays import load_array
+from embedder_heads.index.filters import Filter, Scalar
 from embedder_heads.index.ids import IdTable, save_ids
 from embedder_heads.index.manifest import IndexManifest, load_manifest, save_manifest
-from embedder_heads.index.metadata import Filter, Metadata, MetadataTable, Scalar, save_metadata
+from embedder_heads.index.metadata import Metadata, MetadataTable, save_metadata
 from embedder_heads.index.structures import IndexKind, Structure, candidates_for, exact_rows, kind_for
 from embedder_heads.kinds import Floats
 
@@ -137,6 +138,10 @@ class VectorIndex:
         if self.manifest.space_digest != space_digest.hex():
             ref = f"{self.manifest.name}@{self.manifest.version}"
             raise HeadSpaceMismatch(ref, wants=self.manifest.space_digest, has=space_digest.hex())
+
+    def id_of(self, row: int) -> str:
+        """Return the id of a row."""
+        return self._ids.id_of(row)
 
     def rows_of(self, ids: Iterable[str]) -> list[int]:
         """Return the row of each id, -1 for one that is not in the index."""

@@ -33,7 +33,7 @@ class HeadSelector(_message.Message):
     def __init__(self, head: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("contents", "content_hashes", "heads", "options", "include_vectors", "lane", "task")
+    __slots__ = ("contents", "content_hashes", "heads", "options", "include_vectors", "lane", "task", "head_refs", "known_layout")
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     CONTENT_HASHES_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class PredictRequest(_message.Message):
     INCLUDE_VECTORS_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    HEAD_REFS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_LAYOUT_FIELD_NUMBER: _ClassVar[int]
     contents: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
     content_hashes: bytes
     heads: _containers.RepeatedCompositeFieldContainer[HeadSelector]
@@ -48,23 +50,53 @@ class PredictRequest(_message.Message):
     include_vectors: bool
     lane: _content_pb2.Lane
     task: str
-    def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., content_hashes: _Optional[bytes] = ..., heads: _Optional[_Iterable[_Union[HeadSelector, _Mapping]]] = ..., options: _Optional[_Union[_embedding_service_pb2.VectorOptions, _Mapping]] = ..., include_vectors: bool = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+    head_refs: _containers.RepeatedScalarFieldContainer[str]
+    known_layout: bytes
+    def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., content_hashes: _Optional[bytes] = ..., heads: _Optional[_Iterable[_Union[HeadSelector, _Mapping]]] = ..., options: _Optional[_Union[_embedding_service_pb2.VectorOptions, _Mapping]] = ..., include_vectors: bool = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ..., head_refs: _Optional[_Iterable[str]] = ..., known_layout: _Optional[bytes] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
-    __slots__ = ("results", "sources", "errors", "vectors", "provenance", "cost")
+    __slots__ = ("results", "sources", "errors", "vectors", "provenance", "cost", "packed")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[HeadResult]
     sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
     errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
     vectors: _content_pb2.Vectors
     provenance: _content_pb2.Provenance
     cost: _content_pb2.Cost
-    def __init__(self, results: _Optional[_Iterable[_Union[HeadResult, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+    packed: PackedResults
+    def __init__(self, results: _Optional[_Iterable[_Union[HeadResult, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., packed: _Optional[_Union[PackedResults, _Mapping]] = ...) -> None: ...
+
+class PackedResults(_message.Message):
+    __slots__ = ("scores", "layout_digest", "layout", "compute_seconds")
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    scores: bytes
+    layout_digest: bytes
+    layout: _containers.RepeatedCompositeFieldContainer[HeadLayout]
+    compute_seconds: bytes
+    def __init__(self, scores: _Optional[bytes] = ..., layout_digest: _Optional[bytes] = ..., layout: _Optional[_Iterable[_Union[HeadLayout, _Mapping]]] = ..., compute_seconds: _Optional[bytes] = ...) -> None: ...
+
+class HeadLayout(_message.Message):
+    __slots__ = ("head", "version", "kind", "labels", "thresholds")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    version: int
+    kind: HeadKind
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    thresholds: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, head: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[_Union[HeadKind, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class HeadResult(_message.Message):
     __slots__ = ("head", "version", "kind", "labels", "scores", "columns", "label_indices", "thresholds", "compute_time")
@@ -104,6 +136,26 @@ class Hits(_message.Message):
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
 
+class MetadataFilter(_message.Message):
+    __slots__ = ("field", "texts", "numbers", "range")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    numbers: _containers.RepeatedScalarFieldContainer[float]
+    range: NumberRange
+    def __init__(self, field: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., numbers: _Optional[_Iterable[float]] = ..., range: _Optional[_Union[NumberRange, _Mapping]] = ...) -> None: ...
+
+class NumberRange(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
 class RetrieveRequest(_message.Message):
     __slots__ = ("index", "queries", "top_k", "lane", "task")
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -133,7 +185,7 @@ class RetrieveResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("index", "history_ids", "history", "top_k", "exclude_ids", "lane", "task")
+    __slots__ = ("index", "history_ids", "history", "top_k", "exclude_ids", "lane", "task", "user_id", "filters")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     HISTORY_IDS_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +193,8 @@ class RecommendRequest(_message.Message):
     EXCLUDE_IDS_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     index: str
     history_ids: _containers.RepeatedScalarFieldContainer[str]
     history: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
@@ -148,7 +202,9 @@ class RecommendRequest(_message.Message):
     exclude_ids: _containers.RepeatedScalarFieldContainer[str]
     lane: _content_pb2.Lane
     task: str
-    def __init__(self, index: _Optional[str] = ..., history_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+    user_id: str
+    filters: _containers.RepeatedCompositeFieldContainer[MetadataFilter]
+    def __init__(self, index: _Optional[str] = ..., history_ids: _Optional[_Iterable[str]] = ..., history: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ..., user_id: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[MetadataFilter, _Mapping]]] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
     __slots__ = ("result", "sources", "errors", "provenance", "cost")
@@ -163,6 +219,44 @@ class RecommendResponse(_message.Message):
     provenance: _content_pb2.Provenance
     cost: _content_pb2.Cost
     def __init__(self, result: _Optional[_Union[Hits, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("query", "index", "user_id", "history_ids", "history_hashes", "candidate_hashes", "candidate_ids", "space", "lane", "task")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_IDS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_HASHES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_HASHES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_IDS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    query: _content_pb2.Content
+    index: str
+    user_id: str
+    history_ids: _containers.RepeatedScalarFieldContainer[str]
+    history_hashes: bytes
+    candidate_hashes: bytes
+    candidate_ids: _containers.RepeatedScalarFieldContainer[str]
+    space: str
+    lane: _content_pb2.Lane
+    task: str
+    def __init__(self, query: _Optional[_Union[_content_pb2.Content, _Mapping]] = ..., index: _Optional[str] = ..., user_id: _Optional[str] = ..., history_ids: _Optional[_Iterable[str]] = ..., history_hashes: _Optional[bytes] = ..., candidate_hashes: _Optional[bytes] = ..., candidate_ids: _Optional[_Iterable[str]] = ..., space: _Optional[str] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("scores", "scale", "errors", "provenance", "cost")
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    scores: bytes
+    scale: str
+    errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
+    provenance: _content_pb2.Provenance
+    cost: _content_pb2.Cost
+    def __init__(self, scores: _Optional[bytes] = ..., scale: _Optional[str] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
 
 class AnswerRequest(_message.Message):
     __slots__ = ("index", "question", "top_k", "max_tokens", "task")
