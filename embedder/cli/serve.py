@@ -84,6 +84,10 @@ def print_banner(console: Console, service: Service, runtime: Runtime) -> None:
     table.add_row("cache", f"{settings.cache_path} ({stats.entries:,} vectors, limit {limit_gib:.3g} GiB)")
     table.add_row("heads", f"{settings.heads_path} ({len(runtime.heads.snapshot.served())} heads)")
     table.add_row("savings", str(settings.ledger_path))
+    if service.web.dashboard_url:
+        table.add_row("dashboard", service.web.dashboard_url)
+    if service.web.metrics_url:
+        table.add_row("metrics", service.web.metrics_url)
     console.print(table, highlight=False, soft_wrap=True)
     if settings.insecure_listen and not (settings.is_loopback or settings.is_guarded):
         console.print(

@@ -118,9 +118,9 @@ class CompositeEngine:
         """Estimated device seconds of admitted, unanswered work in a lane."""
         return self._engine.queued_s(lane)
 
-    def lookup(self, hashes: bytes, composite: CompositeOptions | None = None) -> tuple[Lookup, EmbedOutcome]:
+    def lookup(self, hashes: bytes, options: EmbedOptions) -> tuple[Lookup, EmbedOutcome]:
         """Read vectors by content hash, those of posts and videos too, without computing any; see `Engine.lookup`."""
-        found, outcome = self._engine.lookup(hashes)
+        found, outcome = self._engine.lookup(hashes, options)
         if found.found.all():
             return found, outcome
         start = time.perf_counter()
@@ -128,7 +128,7 @@ class CompositeEngine:
         vectors, is_found = found.vectors.copy(), found.found.copy()
         sources = is_found.astype(np.uint8)
         sources[is_found] = outcome.sources
-        for space in self._wholes(composite or CompositeOptions()).spaces:
+        for space in self._wholes(options.composite).spaces:
             left = np.flatnonzero(~is_found)
             again = self._parts.cache.get_many(space, packed[left].tobytes())
             vectors[left[again.found]] = again.vectors[again.found]

@@ -182,6 +182,7 @@ class EmbedOptions:
         tenant: who is charged, in the savings ledger.
         head: the heads or the index that the work is for, in the savings ledger; empty for vectors alone.
         composite: what concerns posts and videos.
+        traceparent: where the call's trace goes on, by W3C Trace Context; empty for a call that is not traced.
     """
 
     deadline: float
@@ -192,6 +193,7 @@ class EmbedOptions:
     tenant: str = DEFAULT_TENANT
     head: str = ""
     composite: CompositeOptions = CompositeOptions()
+    traceparent: str = ""
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from embedder.engine.contents import (
     Source,
 )
 from embedder.engine.cost_model import CostModel
+from embedder.engine.observer import EngineObserver
 from embedder.engine.preparer import Preparer
 from embedder.engine.ready_queue import ReadyQueue
 from embedder.engine.shared_fetch import SharedFetch
@@ -93,11 +94,13 @@ class Engine:
         settings: EngineSettings,
         shared: CacheTier | None = None,
         meter: Meter | None = None,
+        observer: EngineObserver | None = None,
     ) -> None:
         """Start the engine's threads.
 
         Args:
             cache: the local tier, which every call asks first.
+            observer: is told of calls and batches; None tells nobody.
             shared: a tier that other machines share; asked for what is to be computed, before it is, and never waited for
                 by a call that the local one answers.
             meter: measures each batch; None takes wall time.
@@ -112,6 +115,7 @@ class Engine:
         self._cache = cache
         self._space = space
         self._ledger = ledger
+        self._observer = observer or EngineObserver()
         self._closed = threading.Event()
         self._commits = 0
         self._admission = Admission(max_queue_s=settings.max_queue_s)
@@ -161,11 +165,12 @@ class Engine:
         """Whether a look-up may wait for another machine."""
         return self._shared is not None
 
-    def lookup(self, hashes: bytes) -> tuple[Lookup, EmbedOutcome]:
+    def lookup(self, hashes: bytes, options: EmbedOptions) -> tuple[Lookup, EmbedOutcome]:
         """Read vectors by content hash from the local tier, then from the shared one, without computing any.
 
         Args:
             hashes: packed, 32 bytes each.
+            options: whom it is for.
         Returns:
             every row with whether it was found, and the rows that were found as an outcome.
         """
@@ -176,12 +181,17 @@ class Engine:
             lookup = self._lookup_shared(self._shared, lookup, hashes)
             sources[lookup.found & (sources == 0)] = Source.SHARED_CACHE
         held = lookup.vectors if lookup.found.all() else lookup.vectors[lookup.found]
-        return lookup, EmbedOutcome(
+        outcome = EmbedOutcome(
             vectors=held,
             sources=sources[lookup.found],
             timings=CallTimings(lookup_s=time.perf_counter() - start),
             unshared_seconds=self.cost_model.call_seconds(CallSize(unknown=len(held))),
         )
+        if options.traceparent:
+            contents = len(lookup.found)
+            self._observer.looked_up(options, contents=contents, held=len(held), lookup_s=outcome.timings.lookup_s)
+        self._observer.answered(options, outcome)
+        return lookup, outcome
 
     def _lookup_shared(self, shared: CacheTier, local: Lookup, hashes: bytes) -> Lookup:
         """Ask the shared tier for what the local one lacks, and keep it here too."""
@@ -226,6 +236,9 @@ class Engine:
         found = self._cache.get_many(self._space, contents.hashes)
         ticket = Ticket(found.vectors, found.found, options)
         ticket.timings.lookup_s = time.perf_counter() - start
+        if options.traceparent:
+            held = int(np.count_nonzero(found.found))
+            self._observer.looked_up(options, contents=len(contents), held=held, lookup_s=ticket.timings.lookup_s)
         if not ticket.is_done:
             self._compute(ticket, contents, found, commits)
         return ticket
@@ -235,7 +248,7 @@ class Engine:
         contents = contents_of(items)
         if ticket.failures:
             contents = ItemContents([contents[row] for row in range(len(contents)) if row not in ticket.failures])
-        return EmbedOutcome(
+        outcome = EmbedOutcome(
             vectors=ticket.vectors,
             sources=ticket.sources,
             failures=ticket.failures,
@@ -244,6 +257,8 @@ class Engine:
             unshared_seconds=self.cost_model.call_seconds(contents.size),
             batch=ticket.batch,
         )
+        self._observer.answered(ticket.options, outcome)
+        return outcome
 
     def close(self) -> None:
         """Let queued work end, answer what can't, and stop the threads; the cache and the encoder stay open."""
@@ -323,6 +338,7 @@ class Engine:
         for rows in by_owner.values():
             options = batch.flights[rows[0]].owner.options
             self._ledger.record_encodes(options, encodes=len(rows), usage=batch.usage(rows))
+        self._observer.encoded(batch)
         for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
             self._table.compute(flight, delivery)
         self._store(batch.flights, batch.vectors)
@@ -339,15 +355,19 @@ class Engine:
         self._store(flights, vectors)
 
     def _store(self, flights: Sequence[Flight], vectors: HalfVectors) -> None:
+        start = time.perf_counter()
         try:
             committed = self._cache.put_many(self._space, _hashes(flights), vectors, asked_at=_asked_at(flights))
         except CacheBackpressure as error:
+            self._observer.stored(items=len(flights), store_s=0.0, failed=True)
             self._commit(flights, StoreFailed(f"the vector was computed and not stored: {error}"))
             return
-        committed.add_done_callback(lambda future: self._committed(flights, future))
+        committed.add_done_callback(lambda future: self._committed(flights, future, start))
 
-    def _committed(self, flights: Sequence[Flight], future: Future[None]) -> None:
+    def _committed(self, flights: Sequence[Flight], future: Future[None], start: float) -> None:
         error = future.exception()
+        store_s = time.perf_counter() - start
+        self._observer.stored(items=len(flights), store_s=store_s, failed=error is not None)
         if error is not None:
             _log.error("vectors were served and not stored", items=len(flights), error=repr(error))
         # Before the flights leave the table: who finds none there looks into the cache once more.

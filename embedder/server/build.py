@@ -36,6 +36,7 @@ from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.server.uploads import Uploads
+from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
 from embedder_cache.tiered import TieredCache
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
@@ -46,11 +47,12 @@ from embedder_heads.index.library import IndexLibrary
 _log = structlog.get_logger(__name__)
 
 
-def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
+def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceObserver) -> Runtime:
     """Load the encoder, warm and check it, and open the cache, the heads and the ledger.
 
     Args:
         stack: closes everything that was opened, in reverse order.
+        observer: is told what the engine and the heads do.
     Raises:
         ConfigurationError: something can't be opened or loaded, or the encoder fails its golden items.
     """
@@ -75,6 +77,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         settings=_engine_settings(settings),
         meter=meter,
         shared=shared,
+        observer=observer.of_space(settings.space),
     )
     stack.callback(engine.close)
     warm_up(encoder, engine.cost_model)
@@ -106,6 +109,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
             max_uploads=settings.max_uploads,
             memory_bytes=settings.upload_memory_bytes,
         ),
+        observer=observer,
     )
 
 

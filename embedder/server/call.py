@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import grpc
@@ -16,6 +17,8 @@ from embedder_client.v1 import content_pb2
 
 CLIENT_METADATA_KEY = "embedder-client"
 TENANT_METADATA_KEY = "embedder-tenant"
+# Where the trace of the call that this thread works for goes on; empty for a call that is not traced.
+TRACEPARENT: ContextVar[str] = ContextVar("traceparent", default="")
 _UNNAMED_CLIENT = "unnamed"
 # A call without a deadline has one of centuries, or none, by gRPC's version.
 _LONGEST_DEADLINE_S = 86_400.0
@@ -76,6 +79,7 @@ class Call:
             client=self.client,
             tenant=self.tenant,
             head=head,
+            traceparent=TRACEPARENT.get(),
         )
 
 

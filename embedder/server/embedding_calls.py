@@ -113,8 +113,8 @@ def look_up(runtime: Runtime, call: Call, request: pb.LookupRequest) -> pb.Looku
     space = runtime.spaces.resolve(request.options.space)
     check_options(request.options, space)
     check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
-    options = call.options(lane=0, task=request.task)
-    found, held = space.engine.lookup(request.content_hashes, composite_options(request.post))
+    options = replace(call.options(lane=0, task=request.task), composite=composite_options(request.post))
+    found, held = space.engine.lookup(request.content_hashes, options)
     wanted: list[int] = []
     hashes = request.content_hashes
     if len(held.sources) < len(found.found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Iterator
@@ -40,7 +41,9 @@ class EmbeddingService(pb_grpc.EmbeddingServiceServicer):
     ) -> Iterator[pb.EmbedStreamResponse]:
         """Embed batches in the order of asking, a few at a time; a full queue slows the stream down instead of failing it."""
         window: queue.Queue[tuple[int, EmbedCall] | EmbedderError | None] = queue.Queue(maxsize=_STREAM_WINDOW)
-        reader = threading.Thread(target=self._read_stream, args=(request_iterator, context, window), daemon=True)
+        # The reader works for the same call: it sees the call's trace.
+        run = contextvars.copy_context().run
+        reader = threading.Thread(target=run, args=(self._read_stream, request_iterator, context, window), daemon=True)
         reader.start()
         while (entry := window.get()) is not None:
             if isinstance(entry, EmbedderError):

@@ -51,6 +51,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         results, packed, head_seconds = predictions.run(plan, request, outcome)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Predict", heads=plan.names, heads_s=heads_s)
         runtime.account(space).record_heads(
             options,
             outcome,
@@ -84,6 +85,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         scores, scale, failures = scoring.run(outcome)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Score", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.ScoreResponse(
             scores=packed_float32(scores),
@@ -105,6 +107,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         results = retrieval.search(index, outcome, top_k)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Retrieve", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.RetrieveResponse(
             results=results,
@@ -132,6 +135,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         start = time.perf_counter()
         hits = retrieval.recommend(runtime, index, request, outcome, top_k)
         heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Recommend", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
         return pb.RecommendResponse(
             result=hits,

@@ -18,11 +18,13 @@ import structlog
 
 from embedder.engine.composite_engine import AnyTicket
 from embedder.errors import MessageTooLarge, Unauthenticated, Unavailable
-from embedder.server.call import Call
+from embedder.server.call import TRACEPARENT, Call
 from embedder.server.embedding_calls import EmbedCall, look_up
-from embedder.server.error_table import ErrorStatus
+from embedder.server.error_table import ErrorStatus, row_of
 from embedder.server.guard import KNOWN_ERRORS, WITHOUT_TOKEN, log_refusal
 from embedder.server.runtime import RuntimeGate
+from embedder.server.traced import CallSpan
+from embedder.telemetry.observer import ServiceObserver
 from embedder_client.v1 import embedding_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -68,16 +70,22 @@ class _OpenCall:
     """A call whose ticket is not done yet."""
 
     ticket: AnyTicket
-    reply: Callable[[], bytes]
+    reply: Callable[[], pb.EmbedResponse]
     method: str
     started_s: float
+    span: CallSpan | None
 
 
 class NativeFront:
     """Answers the hot calls of one port."""
 
-    def __init__(self, settings: FrontSettings, gate: RuntimeGate) -> None:
+    def __init__(self, settings: FrontSettings, gate: RuntimeGate, observer: ServiceObserver) -> None:
         """Bind the port.
+
+        Args:
+            settings: how it listens.
+            gate: what answers.
+            observer: is told of each call.
 
         Raises:
             OSError: the address can't be bound.
@@ -86,6 +94,7 @@ class NativeFront:
 
         self._settings = settings
         self._gate = gate
+        self._observer = observer
         token = settings.bearer_token
         self._expected = None if token is None else f"Bearer {token}".encode()
         self._open: dict[int, _OpenCall] = {}
@@ -147,15 +156,32 @@ class NativeFront:
 
     def _take(self, call_id: int, method: str, payload: bytes, metadata: Metadata, remaining: float | None) -> None:
         start = time.perf_counter()
+        tracing = self._observer.tracing
+        span = None if tracing is None else CallSpan(tracing, method, metadata)
+        if span:
+            TRACEPARENT.set(span.traceparent)  # this thread's next call sets its own
         try:
             self._check(payload, metadata)
             call = Call.of_metadata(metadata, remaining, default_deadline_s=self._settings.default_deadline_s)
             if method == _LOOKUP:
-                self._look_up(call_id, call, pb.LookupRequest.FromString(payload))
+                self._look_up(call_id, call, pb.LookupRequest.FromString(payload), start, span)
             else:
-                self._embed(call_id, call, pb.EmbedRequest.FromString(payload), start)
+                self._embed(call_id, call, pb.EmbedRequest.FromString(payload), start, span)
         except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
-            self._fail(call_id, method, error, start)
+            self._fail(call_id, method, error, start, span)
+
+    def _respond(
+        self,
+        call_id: int,
+        method: str,
+        reply: pb.EmbedResponse | pb.LookupResponse,
+        start: float,
+        span: CallSpan | None,
+    ) -> None:
+        self._front.respond(call_id, reply.SerializeToString())
+        self._observer.call_ended(method, "OK", time.perf_counter() - start)
+        if span:
+            span.answered(reply)
 
     def _check(self, payload: bytes, metadata: Metadata) -> None:
         if self._is_stopping:
@@ -168,16 +194,22 @@ class NativeFront:
         if len(payload) > limit:
             raise MessageTooLarge(f"the request has {len(payload)} bytes; the limit is {limit} (max_message_bytes)")
 
-    def _look_up(self, call_id: int, call: Call, request: pb.LookupRequest) -> None:
-        self._front.respond(call_id, look_up(self._gate.get(), call, request).SerializeToString())
+    def _look_up(
+        self, call_id: int, call: Call, request: pb.LookupRequest, start: float, span: CallSpan | None
+    ) -> None:
+        if span:
+            span.asked(request)
+        self._respond(call_id, _LOOKUP, look_up(self._gate.get(), call, request), start, span)
 
-    def _embed(self, call_id: int, call: Call, request: pb.EmbedRequest, start: float) -> None:
+    def _embed(self, call_id: int, call: Call, request: pb.EmbedRequest, start: float, span: CallSpan | None) -> None:
+        if span:
+            span.asked(request)
         embed = EmbedCall(self._gate.get(), call, request)
         ticket = embed.start()
         if ticket.is_done:
-            self._front.respond(call_id, embed.reply().SerializeToString())
+            self._respond(call_id, _EMBED, embed.reply(), start, span)
             return
-        self._open[call_id] = _OpenCall(ticket, lambda: embed.reply().SerializeToString(), _EMBED, start)
+        self._open[call_id] = _OpenCall(ticket, embed.reply, _EMBED, start, span)
         ticket.when_done(lambda: self._answered.put(call_id))
 
     def _answer_waiting(self) -> None:
@@ -192,9 +224,9 @@ class NativeFront:
                 return
             call = self._open.pop(call_id)
             try:
-                self._front.respond(call_id, call.reply())
+                self._respond(call_id, call.method, call.reply(), call.started_s, call.span)
             except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
-                self._fail(call_id, call.method, error, call.started_s)
+                self._fail(call_id, call.method, error, call.started_s, call.span)
 
     def _abandon_overdue(self) -> None:
         """End calls whose deadline has passed and whose caller set none, so that none is left behind a device that hangs."""
@@ -203,7 +235,10 @@ class NativeFront:
             if call.ticket.options.deadline < now:
                 call.ticket.abandon()
 
-    def _fail(self, call_id: int, method: str, error: Exception, start: float) -> None:
+    def _fail(self, call_id: int, method: str, error: Exception, start: float, span: CallSpan | None) -> None:
+        self._observer.call_ended(method, row_of(error).reason, time.perf_counter() - start)
+        if span:
+            span.failed(error)
         if isinstance(error, KNOWN_ERRORS):
             log_refusal(method, error, start)
         else:

@@ -12,6 +12,7 @@ from embedder.savings.report_maker import ReportMaker
 from embedder.server.accounting import SpaceAccount
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.server.uploads import Uploads
+from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import VectorCache
 from embedder_cache.valkey_tier import ValkeyTier
 from embedder_heads import HeadRuntime
@@ -32,6 +33,7 @@ class Runtime:
     savings: ReportMaker
     fusions: FusionLibrary
     uploads: Uploads
+    observer: ServiceObserver
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 
@@ -55,6 +57,15 @@ class RuntimeGate:
         """Refuse calls from now on."""
         self._why_closed = why
         self._runtime = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls go through."""
+        return self._runtime is not None
+
+    def peek(self) -> Runtime | None:
+        """Return the runtime; None while the service starts or drains."""
+        return self._runtime
 
     def get(self) -> Runtime:
         """Return the runtime.

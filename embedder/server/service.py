@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -20,11 +21,17 @@ from embedder.errors import ConfigurationError
 from embedder.server.admin_service import AdminService
 from embedder.server.build import build_runtime
 from embedder.server.embedding_service import EmbeddingService
+from embedder.server.error_table import row_of
 from embedder.server.guard import CallGuard
 from embedder.server.head_service import HeadService
 from embedder.server.native_front import FrontSettings, NativeFront
+from embedder.server.page_figures import PageFigures
 from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.savings_service import SavingsService
+from embedder.server.state import ServiceState
+from embedder.server.web import WebServers
+from embedder.telemetry.observer import ServiceObserver
+from embedder.telemetry.tally import Tally
 from embedder_client.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -35,6 +42,9 @@ from embedder_client.v1 import (
     savings_service_pb2,
     savings_service_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from embedder.telemetry.tracing import Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -61,9 +71,19 @@ class Service:
     `start` returns when the service is ready; health answers NOT_SERVING from the bind until then, and again from `stop` on.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, *, tracing: Tracing | None = None) -> None:
+        """Prepare to serve.
+
+        Args:
+            settings: what to serve, and where.
+            tracing: where spans go; None means what the settings say.
+        """
         self._settings = settings
         self._gate = RuntimeGate()
+        self._observer = ServiceObserver(
+            Tally(), tracing=tracing or _tracing(settings), reason_of=lambda error: row_of(error).reason
+        )
+        self.web = WebServers(settings)
         self._stack = ExitStack()
         self._health = health.HealthServicer()
         self._server: grpc.Server | None = None
@@ -80,7 +100,8 @@ class Service:
         try:
             self._set_health(_NOT_SERVING)
             self._server = self._bind()
-            runtime = build_runtime(self._settings, self._stack)
+            self._start_web()
+            runtime = build_runtime(self._settings, self._stack, self._observer)
         except BaseException:
             self._close(grace_s=0.0)
             raise
@@ -89,7 +110,13 @@ class Service:
         gc.freeze()
         self._gate.open(runtime)
         self._set_health(_SERVING)
-        _log.info("serving", address=self.address, spaces=[space.name for space in runtime.spaces])
+        _log.info(
+            "serving",
+            address=self.address,
+            spaces=[space.name for space in runtime.spaces],
+            metrics=self.web.metrics_url,
+            dashboard=self.web.dashboard_url,
+        )
         return runtime
 
     def stop(self) -> None:
@@ -111,7 +138,18 @@ class Service:
         if stopped is not None:
             stopped.wait()
         self._gate.close("the service is shutting down")
+        self.web.close()
         self._stack.close()
+        if self._observer.tracing:
+            self._observer.tracing.close()
+
+    def _start_web(self) -> None:
+        def is_serving() -> bool:
+            return self._gate.is_open and not self._stopped.is_set()
+
+        state = ServiceState(runtime=self._gate.peek, is_serving=is_serving)
+        tally = self._observer.tally.snapshot
+        self.web.start([tally, state.snapshot], PageFigures(self._gate.get, tally, target=lambda: self.address))
 
     def _set_health(self, status: int) -> None:
         for name in ("", *SERVICE_NAMES):
@@ -124,7 +162,7 @@ class Service:
         self._stack.callback(pool.shutdown)
         server = grpc.server(
             pool,
-            interceptors=[CallGuard(bearer_token=token.get_secret_value() if token else None)],
+            interceptors=[CallGuard(bearer_token=token.get_secret_value() if token else None, observer=self._observer)],
             maximum_concurrent_rpcs=settings.max_calls * _WAITING_CALLS,
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -160,7 +198,7 @@ class Service:
             may_look_up=settings.shared_cache_url is None,
         )
         try:
-            front = NativeFront(chosen, self._gate)
+            front = NativeFront(chosen, self._gate, self._observer)
         except OSError as error:
             raise _cannot_bind(settings.listen_address, error) from error
         self.address = f"{settings.listen_address.rpartition(':')[0]}:{front.port}"
@@ -214,6 +252,21 @@ def _is_native(settings: ServeSettings) -> bool:
 def _cannot_bind(address: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's? ({error})"
+    )
+
+
+def _tracing(settings: ServeSettings) -> Tracing | None:
+    """Start tracing, if it is asked for; nothing of it is imported otherwise."""
+    if settings.trace_endpoint is None:
+        return None
+    try:
+        from embedder.telemetry.tracing import exporting_tracing
+    except ImportError as error:
+        raise ConfigurationError(
+            f"trace_endpoint is set, and OpenTelemetry is not installed: pip install 'embedder[otel]' ({error})"
+        ) from error
+    return exporting_tracing(
+        endpoint=settings.trace_endpoint, sample_ratio=settings.trace_sample_ratio, space=settings.space
     )
 
 

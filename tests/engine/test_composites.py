@@ -186,7 +186,7 @@ def test_erasing_a_video_takes_its_frames_and_every_recipe_of_a_post(composite: 
     clip, post = video_item(b"\x44"), post_item(a="b")
     engine.embed([clip, post], options(durable=True))
     assert engine.erase(clip.content_hash + post.content_hash) == 2
-    found, _ = engine.lookup(clip.content_hash + post.content_hash + text_items("b")[0].content_hash)
+    found, _ = engine.lookup(clip.content_hash + post.content_hash + text_items("b")[0].content_hash, options())
     assert found.found.tolist() == [False, False, True]
     engine.embed([clip], options(durable=True))
     assert composite.bench.encoder.encodes == 3  # the frame again

@@ -202,7 +202,7 @@ def test_lookup_by_hash_reads_the_shared_tier_too(tmp_path: Path) -> None:
         computed = first.engine.embed(text_items("a"), options(durable=True))
     with running_bench(tmp_path / "second", shared=shared) as second:
         second.engine.embed(text_items("b"), options(durable=True))
-        lookup, held = second.engine.lookup(hash_text("a") + hash_text("nowhere") + hash_text("b"))
+        lookup, held = second.engine.lookup(hash_text("a") + hash_text("nowhere") + hash_text("b"), options())
         assert lookup.found.tolist() == [True, False, True]
         assert held.sources.tolist() == [Source.SHARED_CACHE, Source.CACHE]
         assert np.array_equal(lookup.vectors[0], computed.vectors[0])

@@ -5,8 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -31,6 +40,7 @@ from embedder_client.savings import SavingsReport
 from embedder_client.settings import ClientSettings
 from embedder_client.stream_ending import StreamEnding
 from embedder_client.streams import StreamWindow
+from embedder_client.tracing import Metadata, call_tracing
 
 Result = TypeVar("Result")
 Batch = Iterable[ContentLike]
@@ -49,6 +59,7 @@ class AsyncClient:
     def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
         self.target = target
         self.settings = settings or ClientSettings()
+        self._tracing = call_tracing(self.settings, target)
         self._credentials = channel_credentials(target, self.settings)
         self._connection: Connection | None = None
         self._closed = False
@@ -157,13 +168,18 @@ class AsyncClient:
             return result
 
     async def _ask(self, calls: Calls, deadline: float) -> list[Any]:
+        """Ask one method, in a span of its own where calls are traced."""
+        with self._traced(calls.rpc, requests=len(calls.requests)) as metadata:
+            return await self._send_all(calls, deadline, metadata)
+
+    async def _send_all(self, calls: Calls, deadline: float, metadata: Metadata) -> list[Any]:
         """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
-        connection, method = self._connected(calls.rpc)
+        method = self._method(calls.rpc)
         answers: list[Any] = []
         pending: deque[tuple[Any, Any]] = deque()
 
         def send(request: Any) -> Any:
-            return method(on_wire(request), timeout=max(0.0, deadline - time.monotonic()), metadata=connection.metadata)
+            return method(on_wire(request), timeout=max(0.0, deadline - time.monotonic()), metadata=metadata)
 
         try:
             with self._errors():
@@ -196,8 +212,15 @@ class AsyncClient:
     async def _stream(
         self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch]
     ) -> AsyncIterator[EmbedResult]:
-        connection, method = self._connected(Rpc.EMBED_STREAM)
-        call = method(metadata=connection.metadata)
+        with self._traced(Rpc.EMBED_STREAM) as metadata:
+            async with aclosing(self._exchange(window, batches, metadata)) as results:
+                async for result in results:
+                    yield result
+
+    async def _exchange(
+        self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch], metadata: Metadata
+    ) -> AsyncGenerator[EmbedResult]:
+        call = self._method(Rpc.EMBED_STREAM)(metadata=metadata)
         ending = StreamEnding(call)
         try:
             async for batch in _asynchronous(batches):
@@ -239,14 +262,19 @@ class AsyncClient:
         return error_from_rpc(error, target=self.target)
 
     async def _answer(self, request: Any, timeout_s: float) -> AsyncIterator[AnswerPiece]:
-        connection, method = self._connected(Rpc.ANSWER)
-        call = method(request, timeout=timeout_s, metadata=connection.metadata)
-        try:
-            with self._errors():
-                async for message in call:
-                    yield answer_piece(message)
-        finally:
-            call.cancel()
+        with self._traced(Rpc.ANSWER) as metadata:
+            call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=metadata)
+            try:
+                with self._errors():
+                    async for message in call:
+                        yield answer_piece(message)
+            finally:
+                call.cancel()
+
+    def _traced(self, rpc: Rpc, *, requests: int = 1) -> AbstractContextManager[Metadata]:
+        """Open a call's span, where calls are traced; gives the call's metadata."""
+        metadata = self._connected().metadata
+        return nullcontext(metadata) if self._tracing is None else self._tracing.call(rpc, metadata, requests=requests)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -263,13 +291,16 @@ class AsyncClient:
                 raise
             raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
 
-    def _connected(self, rpc: Rpc) -> tuple[Connection, Any]:
-        """Return the connection, opened at the first call, and the callable of one method."""
+    def _method(self, rpc: Rpc) -> Any:
+        return self._connected().methods[rpc]
+
+    def _connected(self) -> Connection:
+        """Return the connection, opened at the first call."""
         if self._closed:
             raise ConnectionFailed(f"the client of {self.target} is closed")
         if self._connection is None:
             self._connection = open_connection(grpc.aio, self.target, self.settings, self._credentials)
-        return self._connection, self._connection.methods[rpc]
+        return self._connection
 
 
 async def _asynchronous(batches: Iterable[Batch] | AsyncIterable[Batch]) -> AsyncIterator[Batch]:

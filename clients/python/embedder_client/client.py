@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -31,6 +31,7 @@ from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.savings import SavingsReport
 from embedder_client.settings import ClientSettings
 from embedder_client.streams import StreamWindow
+from embedder_client.tracing import Metadata, call_tracing
 
 Result = TypeVar("Result")
 
@@ -49,6 +50,7 @@ class Client:
     def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
         self.target = target
         self.settings = settings or ClientSettings()
+        self._tracing = call_tracing(self.settings, target)
         self._connection = open_connection(grpc, target, self.settings, channel_credentials(target, self.settings))
         self._closed = False
         self._layouts = LayoutCache()
@@ -167,9 +169,13 @@ class Client:
             return result
 
     def _ask(self, calls: Calls, deadline: float) -> list[Any]:
+        """Ask one method, in a span of its own where calls are traced."""
+        with self._traced(calls.rpc, requests=len(calls.requests)) as metadata:
+            return self._send(calls, deadline, metadata)
+
+    def _send(self, calls: Calls, deadline: float, metadata: Metadata) -> list[Any]:
         """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
         method: Any = self._method(calls.rpc)
-        metadata = self._connection.metadata
         answers: list[Any] = []
         pending: deque[tuple[Any, Any]] = deque()
         try:
@@ -210,8 +216,14 @@ class Client:
             take, attempt = send_again, attempt + 1
 
     def _stream(self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]]) -> Iterator[EmbedResult]:
+        with self._traced(Rpc.EMBED_STREAM) as metadata:
+            yield from self._exchange(window, batches, metadata)
+
+    def _exchange(
+        self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]], metadata: Metadata
+    ) -> Iterator[EmbedResult]:
         outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        call = self._method(Rpc.EMBED_STREAM)(iter(outbox.get, None), metadata=self._connection.metadata)
+        call = self._method(Rpc.EMBED_STREAM)(iter(outbox.get, None), metadata=metadata)
         try:
             for batch in batches:
                 for request in window.requests(batch):
@@ -251,13 +263,19 @@ class Client:
             timer.join()
 
     def _answer(self, request: Any, timeout_s: float) -> Iterator[AnswerPiece]:
-        call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=self._connection.metadata)
-        try:
-            with self._errors():
-                for message in call:
-                    yield answer_piece(message)
-        finally:
-            call.cancel()
+        with self._traced(Rpc.ANSWER) as metadata:
+            call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=metadata)
+            try:
+                with self._errors():
+                    for message in call:
+                        yield answer_piece(message)
+            finally:
+                call.cancel()
+
+    def _traced(self, rpc: Rpc, *, requests: int = 1) -> AbstractContextManager[Metadata]:
+        """Open a call's span, where calls are traced; gives the call's metadata."""
+        metadata = self._connection.metadata
+        return nullcontext(metadata) if self._tracing is None else self._tracing.call(rpc, metadata, requests=requests)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

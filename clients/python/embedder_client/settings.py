@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from embedder_client.errors import InvalidRequest
 
@@ -58,6 +59,8 @@ class ClientSettings:
     """Attempts in all when the service is unavailable or overloaded, 1 to 5 (gRPC's own maximum); 1 means no retry."""
     keepalive_time_s: float = 330.0
     """Ping an idle connection of a waiting call after this; below 300 s, a server with gRPC's defaults hangs up."""
+    tracer_provider: Any = field(default=None, repr=False)
+    """An OpenTelemetry `TracerProvider`: each call is a span, and its trace goes on in the service. None traces nothing."""
 
     def __post_init__(self) -> None:
         for name in ("timeout_s", "bulk_timeout_s", "keepalive_time_s"):
