@@ -18,6 +18,7 @@ from embedder.errors import ConfigurationError
 from embedder.media.limits import MediaLimits
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
@@ -25,6 +26,7 @@ from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import CacheError, CacheSettings, Durability, VectorCache, space_key
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
+from embedder_heads.generation.model import LanguageModel
 from embedder_heads.index.library import IndexLibrary
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +67,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack) -> Runtime:
         heads=heads,
         indexes=indexes,
         ledger=ledger,
+        answers=_open_answer_desk(settings),
     )
 
 
@@ -113,6 +116,22 @@ def _open_registries(settings: ServeSettings, stack: ExitStack) -> tuple[HeadRun
     refresher.start()
     stack.callback(refresher.stop)
     return heads, indexes
+
+
+def _open_answer_desk(settings: ServeSettings) -> AnswerDesk:
+    desk = AnswerDesk(settings, None if settings.answer_model == "off" else lambda: _load_language_model(settings))
+    if settings.answer_load == "start" and settings.answer_model != "off":
+        try:
+            desk.load()
+        except HeadError as error:
+            raise ConfigurationError(str(error)) from error
+    return desk
+
+
+def _load_language_model(settings: ServeSettings) -> LanguageModel:
+    from embedder_heads.generation.transformers_model import load_model  # transformers takes a second to import
+
+    return load_model(settings.answer_model, device=settings.device, precision=settings.precision)
 
 
 def _load_encoder(settings: ServeSettings) -> Encoder:

@@ -9,6 +9,7 @@ from embedder.config import ServeSettings
 from embedder.errors import Unavailable
 from embedder.savings.ledger import Ledger
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder_cache import SpaceKey, VectorCache
 from embedder_cache.valkey_tier import ValkeyTier
@@ -26,6 +27,7 @@ class Runtime:
     heads: HeadRuntime
     indexes: IndexLibrary
     ledger: Ledger
+    answers: AnswerDesk
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from embedder_client.contents import ContentHash, Image, Post, Text, Video
     from embedder_client.errors import EmbedderClientError
     from embedder_client.figures import Basis, BatchShape, Cost, Figure, Provenance, Timings
+    from embedder_client.filters import Range, Rerank
     from embedder_client.heads import (
+        AnswerEnd,
         AnswerPiece,
         HeadInfo,
         HeadKind,
@@ -43,7 +45,9 @@ _MODULES = {
     "contents": ("ContentHash", "Image", "Post", "Text", "Video"),
     "errors": ("EmbedderClientError",),
     "figures": ("Basis", "BatchShape", "Cost", "Figure", "Provenance", "Timings"),
+    "filters": ("Range", "Rerank"),
     "heads": (
+        "AnswerEnd",
         "AnswerPiece",
         "HeadInfo",
         "HeadKind",
@@ -63,6 +67,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AnswerEnd",
     "AnswerPiece",
     "AsyncClient",
     "Basis",
@@ -90,7 +95,9 @@ __all__ = [
     "Post",
     "PredictResult",
     "Provenance",
+    "Range",
     "RecommendResult",
+    "Rerank",
     "RetrieveResult",
     "SavingsReport",
     "SavingsRow",

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from embedder_client.content_hash import HASH_BYTES
 from embedder_client.contents import Content, ContentHash, Image, Post, Text, Video, as_content, gather_contents
 from embedder_client.errors import InvalidRequest
+from embedder_client.filters import FilterValue, Range, Rerank
 from embedder_client.options import (
     AnswerOptions,
     EmbedStreamOptions,
@@ -35,6 +36,11 @@ Messages = list[content_pb2.Content]
 
 _DTYPES = {dtype.value: content_pb2.Dtype.Value(f"DTYPE_{dtype.name}") for dtype in Dtype}
 _LANES = {"interactive": content_pb2.LANE_INTERACTIVE, "bulk": content_pb2.LANE_BULK}
+_MODES = {
+    "dense": head_service_pb2.RETRIEVAL_MODE_DENSE,
+    "lexical": head_service_pb2.RETRIEVAL_MODE_LEXICAL,
+    "hybrid": head_service_pb2.RETRIEVAL_MODE_HYBRID,
+}
 _GROUPS = {
     "": savings_service_pb2.SAVINGS_GROUP_UNSPECIFIED,
     "task": savings_service_pb2.SAVINGS_GROUP_TASK,
@@ -121,6 +127,10 @@ def retrieve_request(index: str, queries: Messages, options: RetrieveOptions) ->
         top_k=_count("top_k", options.get("top_k", 0)),
         lane=lane_value(options.get("lane")),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=_filters(options.get("filters", {})),
+        rerank=_rerank(options.get("rerank")),
+        include_text=options.get("include_text", False),
     )
 
 
@@ -153,6 +163,8 @@ def answer_request(index: str, question: str, options: AnswerOptions) -> head_se
         top_k=_count("top_k", options.get("top_k", 0)),
         max_tokens=_count("max_tokens", options.get("max_tokens", 0)),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=_filters(options.get("filters", {})),
     )
 
 
@@ -213,6 +225,33 @@ def _vector_options(options: LookupOptions) -> embedding_service_pb2.VectorOptio
         dim=_count("dim", options.get("dim", 0)),
         dtype=content_pb2.DTYPE_UNSPECIFIED if dtype is None else _choice("dtype", dtype, _DTYPES),
     )
+
+
+def _mode(mode: str | None) -> head_service_pb2.RetrievalMode:
+    return head_service_pb2.RETRIEVAL_MODE_UNSPECIFIED if mode is None else _choice("mode", mode, _MODES)
+
+
+def _rerank(rerank: Rerank | None) -> head_service_pb2.Rerank | None:
+    if rerank is None:
+        return None
+    candidates = _count("rerank.candidates", rerank.candidates)
+    return head_service_pb2.Rerank(candidates=candidates, head=rerank.head, label=rerank.label)
+
+
+def _filters(filters: Mapping[str, FilterValue]) -> list[head_service_pb2.MetadataFilter]:
+    return [_filter(field, wanted) for field, wanted in filters.items()]
+
+
+def _filter(field: str, wanted: FilterValue) -> head_service_pb2.MetadataFilter:
+    if isinstance(wanted, Range):
+        bounds = head_service_pb2.NumberRange(low=wanted.low, high=wanted.high)
+        return head_service_pb2.MetadataFilter(field=field, range=bounds)
+    values = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+    texts = [value for value in values if isinstance(value, str)]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if not values or len(texts) not in (0, len(values)) or len(texts) + len(numbers) != len(values):
+        raise InvalidRequest(f"filter {field}={wanted!r} is none of: a text, a number, several of one type, a Range")
+    return head_service_pb2.MetadataFilter(field=field, texts=texts, numbers=numbers)
 
 
 def _choice(name: str, value: str, allowed: Mapping[str, Any]) -> Any:

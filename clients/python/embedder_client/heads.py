@@ -84,14 +84,16 @@ class PredictResult(BatchResult):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector.
+    """One found item: its id in the index, its score, and what the index holds beside the vector.
 
-    Numbers in `metadata` are floats, as in JSON.
+    The score is a cosine unless another way of ranking was asked for; higher is better. Numbers in `metadata` are floats, as in JSON.
+    `text` is empty unless it was asked for and the index keeps it.
     """
 
     id: str
     score: float
     metadata: Mapping[str, Any]
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,12 +110,30 @@ class RecommendResult(BatchResult):
     hits: list[Hit]
 
 
+class AnswerEnd(StrEnum):
+    """How an answer ended."""
+
+    COMPLETE = "complete"
+    TOKEN_LIMIT = "token_limit"
+    TIME_LIMIT = "time_limit"
+    NOT_IN_DOCUMENTS = "not_in_documents"
+
+
 @dataclass(frozen=True)
 class AnswerPiece:
-    """The next words of an answer; the last piece brings the passages that were used."""
+    """The next words of an answer.
+
+    Attributes:
+        text: the words; join those of all pieces.
+        citations: the passages that the answer rests on, on the last piece.
+        end: how the answer ended, on the last piece; None before.
+        tokens: tokens that were generated, on the last piece.
+    """
 
     text: str
     citations: list[Hit]
+    end: AnswerEnd | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,16 @@ Filter = Scalar | Range | Sequence[Scalar]
 @dataclass(frozen=True, slots=True, eq=False)
 class _Numbers:
     values: npt.NDArray[np.float64]  # (n,) NaN where an item has none
+    holds = "numbers"
+
+    def takes(self, wanted: Filter) -> bool:
+        return isinstance(wanted, Range) or not any(isinstance(value, str) for value in _several(wanted))
 
     def mask(self, wanted: Filter) -> npt.NDArray[np.bool_]:
         if isinstance(wanted, Range):
             mask: npt.NDArray[np.bool_] = (self.values >= wanted.low) & (self.values <= wanted.high)
             return mask
-        return np.isin(self.values, [float(value) for value in _several(wanted) if not isinstance(value, str)])
+        return np.isin(self.values, [float(value) for value in _several(wanted)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +51,16 @@ class _Tags:
     codes: npt.NDArray[np.int32]  # every item's tags, one after the other
     rows: npt.NDArray[np.int64]  # the row of each of `codes`
     count: int
+    holds = "texts"
+
+    def takes(self, wanted: Filter) -> bool:
+        return not isinstance(wanted, Range) and all(isinstance(value, str) for value in _several(wanted))
 
     def mask(self, wanted: Filter) -> npt.NDArray[np.bool_]:
         mask = np.zeros(self.count, np.bool_)
-        if not isinstance(wanted, Range):
-            codes = [self.names[value] for value in _several(wanted) if isinstance(value, str) and value in self.names]
-            mask[self.rows[np.isin(self.codes, codes)]] = True
+        assert not isinstance(wanted, Range)
+        codes = [self.names[value] for value in map(str, _several(wanted)) if value in self.names]
+        mask[self.rows[np.isin(self.codes, codes)]] = True
         return mask
 
 
@@ -80,13 +88,18 @@ class MetadataTable:
         Returns:
             (n,) bool.
         Raises:
-            QueryInvalid: the index has no such field.
+            QueryInvalid: the index has no such field, or it holds values of another type.
         """
         mask = np.ones(len(self._lines), np.bool_)
         for field, wanted in filters.items():
             if field not in self._columns:
                 raise QueryInvalid(f"no field {field!r} to filter on; there are {', '.join(self.fields) or 'none'}")
-            mask &= self._columns[field].mask(wanted)
+            column = self._columns[field]
+            if not column.takes(wanted):
+                raise QueryInvalid(
+                    f"field {field!r} holds {column.holds}; the filter {wanted!r} asks for something else"
+                )
+            mask &= column.mask(wanted)
         return mask
 
     @classmethod

@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65mbedder/v1/head_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\x1a#embedder/v1/embedding_service.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x0cHeadSelector\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\r\n\x05top_k\x18\x02 \x01(\r\"\xef\x01\n\x0ePredictRequest\x12&\n\x08\x63ontents\x18\x01 \x03(\x0b\x32\x14.embedder.v1.Content\x12\x16\n\x0e\x63ontent_hashes\x18\x02 \x01(\x0c\x12(\n\x05heads\x18\x03 \x03(\x0b\x32\x19.embedder.v1.HeadSelector\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x1f\n\x04lane\x18\x06 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x07 \x01(\t\"\x82\x02\n\x0fPredictResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.embedder.v1.HeadResult\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12+\n\nprovenance\x18\x05 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x11.embedder.v1.Cost\"\xd7\x01\n\nHeadResult\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.embedder.v1.HeadKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06scores\x18\x05 \x01(\x0c\x12\x0f\n\x07\x63olumns\x18\x06 \x01(\r\x12\x15\n\rlabel_indices\x18\x07 \x01(\x0c\x12\x12\n\nthresholds\x18\x08 \x01(\x0c\x12)\n\x0c\x63ompute_time\x18\t \x01(\x0b\x32\x13.embedder.v1.Figure\"K\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"&\n\x04Hits\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.embedder.v1.Hit\"\x85\x01\n\x0fRetrieveRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12%\n\x07queries\x18\x02 \x03(\x0b\x32\x14.embedder.v1.Content\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x1f\n\x04lane\x18\x04 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x05 \x01(\t\"\xd6\x01\n\x10RetrieveResponse\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.embedder.v1.Hits\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\"\xb0\x01\n\x10RecommendRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12\x13\n\x0bhistory_ids\x18\x02 \x03(\t\x12%\n\x07history\x18\x03 \x03(\x0b\x32\x14.embedder.v1.Content\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x13\n\x0b\x65xclude_ids\x18\x05 \x03(\t\x12\x1f\n\x04lane\x18\x06 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x07 \x01(\t\"\xd6\x01\n\x11RecommendResponse\x12!\n\x06result\x18\x01 \x01(\x0b\x32\x11.embedder.v1.Hits\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\"a\n\rAnswerRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x0c\n\x04task\x18\x05 \x01(\t\"C\n\x0e\x41nswerResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12#\n\tcitations\x18\x02 \x03(\x0b\x32\x10.embedder.v1.Hit\"\x12\n\x10ListHeadsRequest\"p\n\x11ListHeadsResponse\x12+\n\x05heads\x18\x01 \x03(\x0b\x32\x1c.embedder.v1.HeadDescription\x12.\n\x07indexes\x18\x02 \x03(\x0b\x32\x1d.embedder.v1.IndexDescription\"\xa8\x02\n\x0fHeadDescription\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.embedder.v1.HeadKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x14\n\x0cspace_digest\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x07metrics\x18\x08 \x03(\x0b\x32).embedder.v1.HeadDescription.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"T\n\x10IndexDescription\x12\r\n\x05index\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x04\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04kind\x18\x04 \x01(\t*v\n\x08HeadKind\x12\x19\n\x15HEAD_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16HEAD_KIND_SINGLE_LABEL\x10\x01\x12\x19\n\x15HEAD_KIND_MULTI_LABEL\x10\x02\x12\x18\n\x14HEAD_KIND_REGRESSION\x10\x03\x32\xf9\x02\n\x0bHeadService\x12\x44\n\x07Predict\x12\x1b.embedder.v1.PredictRequest\x1a\x1c.embedder.v1.PredictResponse\x12J\n\tRecommend\x12\x1d.embedder.v1.RecommendRequest\x1a\x1e.embedder.v1.RecommendResponse\x12G\n\x08Retrieve\x12\x1c.embedder.v1.RetrieveRequest\x1a\x1d.embedder.v1.RetrieveResponse\x12\x43\n\x06\x41nswer\x12\x1a.embedder.v1.AnswerRequest\x1a\x1b.embedder.v1.AnswerResponse0\x01\x12J\n\tListHeads\x12\x1d.embedder.v1.ListHeadsRequest\x1a\x1e.embedder.v1.ListHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65mbedder/v1/head_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\x1a#embedder/v1/embedding_service.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\x0cHeadSelector\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\r\n\x05top_k\x18\x02 \x01(\r\"\xef\x01\n\x0ePredictRequest\x12&\n\x08\x63ontents\x18\x01 \x03(\x0b\x32\x14.embedder.v1.Content\x12\x16\n\x0e\x63ontent_hashes\x18\x02 \x01(\x0c\x12(\n\x05heads\x18\x03 \x03(\x0b\x32\x19.embedder.v1.HeadSelector\x12+\n\x07options\x18\x04 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x17\n\x0finclude_vectors\x18\x05 \x01(\x08\x12\x1f\n\x04lane\x18\x06 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x07 \x01(\t\"\x82\x02\n\x0fPredictResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.embedder.v1.HeadResult\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12+\n\nprovenance\x18\x05 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x11.embedder.v1.Cost\"\xd7\x01\n\nHeadResult\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.embedder.v1.HeadKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x0e\n\x06scores\x18\x05 \x01(\x0c\x12\x0f\n\x07\x63olumns\x18\x06 \x01(\r\x12\x15\n\rlabel_indices\x18\x07 \x01(\x0c\x12\x12\n\nthresholds\x18\x08 \x01(\x0c\x12)\n\x0c\x63ompute_time\x18\t \x01(\x0b\x32\x13.embedder.v1.Figure\"Y\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04text\x18\x04 \x01(\t\"&\n\x04Hits\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.embedder.v1.Hit\"h\n\x0eMetadataFilter\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x01\x12\'\n\x05range\x18\x04 \x01(\x0b\x32\x18.embedder.v1.NumberRange\"C\n\x0bNumberRange\x12\x10\n\x03low\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"9\n\x06Rerank\x12\x12\n\ncandidates\x18\x01 \x01(\r\x12\x0c\n\x04head\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\"\x98\x02\n\x0fRetrieveRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12%\n\x07queries\x18\x02 \x03(\x0b\x32\x14.embedder.v1.Content\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x1f\n\x04lane\x18\x04 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x05 \x01(\t\x12(\n\x04mode\x18\x06 \x01(\x0e\x32\x1a.embedder.v1.RetrievalMode\x12,\n\x07\x66ilters\x18\x07 \x03(\x0b\x32\x1b.embedder.v1.MetadataFilter\x12#\n\x06rerank\x18\x08 \x01(\x0b\x32\x13.embedder.v1.Rerank\x12\x14\n\x0cinclude_text\x18\t \x01(\x08\"\xd6\x01\n\x10RetrieveResponse\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.embedder.v1.Hits\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\"\xb0\x01\n\x10RecommendRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12\x13\n\x0bhistory_ids\x18\x02 \x03(\t\x12%\n\x07history\x18\x03 \x03(\x0b\x32\x14.embedder.v1.Content\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x13\n\x0b\x65xclude_ids\x18\x05 \x03(\t\x12\x1f\n\x04lane\x18\x06 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0c\n\x04task\x18\x07 \x01(\t\"\xd6\x01\n\x11RecommendResponse\x12!\n\x06result\x18\x01 \x01(\x0b\x32\x11.embedder.v1.Hits\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\"\xb9\x01\n\rAnswerRequest\x12\r\n\x05index\x18\x01 \x01(\t\x12\x10\n\x08question\x18\x02 \x01(\t\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x0c\n\x04task\x18\x05 \x01(\t\x12(\n\x04mode\x18\x06 \x01(\x0e\x32\x1a.embedder.v1.RetrievalMode\x12,\n\x07\x66ilters\x18\x07 \x03(\x0b\x32\x1b.embedder.v1.MetadataFilter\"x\n\x0e\x41nswerResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12#\n\tcitations\x18\x02 \x03(\x0b\x32\x10.embedder.v1.Hit\x12#\n\x03\x65nd\x18\x03 \x01(\x0e\x32\x16.embedder.v1.AnswerEnd\x12\x0e\n\x06tokens\x18\x04 \x01(\r\"\x12\n\x10ListHeadsRequest\"p\n\x11ListHeadsResponse\x12+\n\x05heads\x18\x01 \x03(\x0b\x32\x1c.embedder.v1.HeadDescription\x12.\n\x07indexes\x18\x02 \x03(\x0b\x32\x1d.embedder.v1.IndexDescription\"\xa8\x02\n\x0fHeadDescription\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.embedder.v1.HeadKind\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x14\n\x0cspace_digest\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x07metrics\x18\x08 \x03(\x0b\x32).embedder.v1.HeadDescription.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"T\n\x10IndexDescription\x12\r\n\x05index\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x04\x12\x14\n\x0cspace_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04kind\x18\x04 \x01(\t*v\n\x08HeadKind\x12\x19\n\x15HEAD_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16HEAD_KIND_SINGLE_LABEL\x10\x01\x12\x19\n\x15HEAD_KIND_MULTI_LABEL\x10\x02\x12\x18\n\x14HEAD_KIND_REGRESSION\x10\x03*\x80\x01\n\rRetrievalMode\x12\x1e\n\x1aRETRIEVAL_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14RETRIEVAL_MODE_DENSE\x10\x01\x12\x1a\n\x16RETRIEVAL_MODE_LEXICAL\x10\x02\x12\x19\n\x15RETRIEVAL_MODE_HYBRID\x10\x03*\x98\x01\n\tAnswerEnd\x12\x1a\n\x16\x41NSWER_END_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41NSWER_END_COMPLETE\x10\x01\x12\x1a\n\x16\x41NSWER_END_TOKEN_LIMIT\x10\x02\x12\x19\n\x15\x41NSWER_END_TIME_LIMIT\x10\x03\x12\x1f\n\x1b\x41NSWER_END_NOT_IN_DOCUMENTS\x10\x04\x32\xf9\x02\n\x0bHeadService\x12\x44\n\x07Predict\x12\x1b.embedder.v1.PredictRequest\x1a\x1c.embedder.v1.PredictResponse\x12J\n\tRecommend\x12\x1d.embedder.v1.RecommendRequest\x1a\x1e.embedder.v1.RecommendResponse\x12G\n\x08Retrieve\x12\x1c.embedder.v1.RetrieveRequest\x1a\x1d.embedder.v1.RetrieveResponse\x12\x43\n\x06\x41nswer\x12\x1a.embedder.v1.AnswerRequest\x1a\x1b.embedder.v1.AnswerResponse0\x01\x12J\n\tListHeads\x12\x1d.embedder.v1.ListHeadsRequest\x1a\x1e.embedder.v1.ListHeadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEADDESCRIPTION_METRICSENTRY']._loaded_options = None
   _globals['_HEADDESCRIPTION_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_HEADKIND']._serialized_start=2493
-  _globals['_HEADKIND']._serialized_end=2611
+  _globals['_HEADKIND']._serialized_start=3030
+  _globals['_HEADKIND']._serialized_end=3148
+  _globals['_RETRIEVALMODE']._serialized_start=3151
+  _globals['_RETRIEVALMODE']._serialized_end=3279
+  _globals['_ANSWEREND']._serialized_start=3282
+  _globals['_ANSWEREND']._serialized_end=3434
   _globals['_HEADSELECTOR']._serialized_start=174
   _globals['_HEADSELECTOR']._serialized_end=217
   _globals['_PREDICTREQUEST']._serialized_start=220
@@ -48,31 +52,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADRESULT']._serialized_start=723
   _globals['_HEADRESULT']._serialized_end=938
   _globals['_HIT']._serialized_start=940
-  _globals['_HIT']._serialized_end=1015
-  _globals['_HITS']._serialized_start=1017
-  _globals['_HITS']._serialized_end=1055
-  _globals['_RETRIEVEREQUEST']._serialized_start=1058
-  _globals['_RETRIEVEREQUEST']._serialized_end=1191
-  _globals['_RETRIEVERESPONSE']._serialized_start=1194
-  _globals['_RETRIEVERESPONSE']._serialized_end=1408
-  _globals['_RECOMMENDREQUEST']._serialized_start=1411
-  _globals['_RECOMMENDREQUEST']._serialized_end=1587
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1590
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1804
-  _globals['_ANSWERREQUEST']._serialized_start=1806
-  _globals['_ANSWERREQUEST']._serialized_end=1903
-  _globals['_ANSWERRESPONSE']._serialized_start=1905
-  _globals['_ANSWERRESPONSE']._serialized_end=1972
-  _globals['_LISTHEADSREQUEST']._serialized_start=1974
-  _globals['_LISTHEADSREQUEST']._serialized_end=1992
-  _globals['_LISTHEADSRESPONSE']._serialized_start=1994
-  _globals['_LISTHEADSRESPONSE']._serialized_end=2106
-  _globals['_HEADDESCRIPTION']._serialized_start=2109
-  _globals['_HEADDESCRIPTION']._serialized_end=2405
-  _globals['_HEADDESCRIPTION_METRICSENTRY']._serialized_start=2359
-  _globals['_HEADDESCRIPTION_METRICSENTRY']._serialized_end=2405
-  _globals['_INDEXDESCRIPTION']._serialized_start=2407
-  _globals['_INDEXDESCRIPTION']._serialized_end=2491
-  _globals['_HEADSERVICE']._serialized_start=2614
-  _globals['_HEADSERVICE']._serialized_end=2991
+  _globals['_HIT']._serialized_end=1029
+  _globals['_HITS']._serialized_start=1031
+  _globals['_HITS']._serialized_end=1069
+  _globals['_METADATAFILTER']._serialized_start=1071
+  _globals['_METADATAFILTER']._serialized_end=1175
+  _globals['_NUMBERRANGE']._serialized_start=1177
+  _globals['_NUMBERRANGE']._serialized_end=1244
+  _globals['_RERANK']._serialized_start=1246
+  _globals['_RERANK']._serialized_end=1303
+  _globals['_RETRIEVEREQUEST']._serialized_start=1306
+  _globals['_RETRIEVEREQUEST']._serialized_end=1586
+  _globals['_RETRIEVERESPONSE']._serialized_start=1589
+  _globals['_RETRIEVERESPONSE']._serialized_end=1803
+  _globals['_RECOMMENDREQUEST']._serialized_start=1806
+  _globals['_RECOMMENDREQUEST']._serialized_end=1982
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1985
+  _globals['_RECOMMENDRESPONSE']._serialized_end=2199
+  _globals['_ANSWERREQUEST']._serialized_start=2202
+  _globals['_ANSWERREQUEST']._serialized_end=2387
+  _globals['_ANSWERRESPONSE']._serialized_start=2389
+  _globals['_ANSWERRESPONSE']._serialized_end=2509
+  _globals['_LISTHEADSREQUEST']._serialized_start=2511
+  _globals['_LISTHEADSREQUEST']._serialized_end=2529
+  _globals['_LISTHEADSRESPONSE']._serialized_start=2531
+  _globals['_LISTHEADSRESPONSE']._serialized_end=2643
+  _globals['_HEADDESCRIPTION']._serialized_start=2646
+  _globals['_HEADDESCRIPTION']._serialized_end=2942
+  _globals['_HEADDESCRIPTION_METRICSENTRY']._serialized_start=2896
+  _globals['_HEADDESCRIPTION_METRICSENTRY']._serialized_end=2942
+  _globals['_INDEXDESCRIPTION']._serialized_start=2944
+  _globals['_INDEXDESCRIPTION']._serialized_end=3028
+  _globals['_HEADSERVICE']._serialized_start=3437
+  _globals['_HEADSERVICE']._serialized_end=3814
 # @@protoc_insertion_point(module_scope)
