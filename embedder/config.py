@@ -190,7 +190,7 @@ class ServeSettings(BaseSettings):
         60_000, ge=1, description="Longest time that one answer generates; what was said by then stays said."
     )
     answer_min_cosine: float = Field(
-        0.45,
+        0.5,
         ge=-1,
         le=1,
         description="How near a passage must be to the question; when none is, the answer is 'Not in the documents.' and nothing is "

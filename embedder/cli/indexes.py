@@ -31,6 +31,14 @@ MetadataColumns = Annotated[
     list[str] | None,
     typer.Option("--metadata", help="Column to keep beside the vector and to filter on; may be given several times."),
 ]
+PassageWords = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Cut texts into passages of at most so many words, items of their own with ids such as 12#0; 0 keeps each text whole. The "
+        "default model reads about 190 words.",
+    ),
+]
 
 
 @app.command()
@@ -42,6 +50,11 @@ def build(
     text: TextColumn = "text",
     image: ImageColumn = "",
     metadata: MetadataColumns = None,
+    passage_words: PassageWords = 0,
+    keep_texts: Annotated[
+        bool,
+        typer.Option(help="Keep the texts in the index: search by words, hybrid search and Answer need them."),
+    ] = True,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -53,6 +66,7 @@ def build(
 
     with told_errors():
         items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        items = items.in_passages(passage_words) if passage_words else items
         found = common.embed(
             items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {name}"
         )
@@ -63,6 +77,7 @@ def build(
             [items.ids[row] for row in kept],
             [items.metadata[row] for row in kept],
             space_digest=found.space_digest,
+            texts=[items.texts[row] for row in kept] if keep_texts and any(items.texts) else None,
         )
         console.print(f"published {name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
 
@@ -76,6 +91,7 @@ def add(
     text: TextColumn = "text",
     image: ImageColumn = "",
     metadata: MetadataColumns = None,
+    passage_words: PassageWords = 0,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -87,6 +103,7 @@ def add(
 
     with told_errors():
         items = read_items(file, item_id=item_id, text=text, image=image, metadata=metadata or [])
+        items = items.in_passages(passage_words) if passage_words else items
         found = common.embed(
             items.contents, target=target, token=token, tls_root=tls_root, space=space, task=f"index {ref}"
         )
@@ -97,6 +114,7 @@ def add(
             [items.ids[row] for row in kept],
             [items.metadata[row] for row in kept],
             space_digest=found.space_digest,
+            texts=[items.texts[row] for row in kept],
         )
         console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
 
@@ -180,6 +198,19 @@ def rollback(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
     with told_errors():
         version = IndexLibrary(common.indexes_folder(indexes_dir)).rollback(ref)
         console.print(f"{ref} is version {version} now")
+
+
+@app.command()
+def compact(
+    name: Annotated[str, typer.Argument(help="Name of an index.")],
+    indexes_dir: common.IndexesDir = None,
+) -> None:
+    """Remove every version that no alias points to; rollback then has nothing to go back to."""
+    with told_errors():
+        gone = IndexLibrary(common.indexes_folder(indexes_dir)).compact(name)
+        console.print(
+            f"removed {', '.join(f'{name}@{version}' for version in gone) or 'nothing: every version is in use'}"
+        )
 
 
 @app.command()

@@ -39,11 +39,16 @@ class TransformersCache:
 
 
 class TransformersModel:
-    """A language model of transformers; used by one thread at a time."""
+    """A language model of transformers; used by one thread at a time.
+
+    Attributes:
+        model: the model itself, for what compares our loop with its own.
+        tokenizer: its tokenizer.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
+        self.model = model
+        self.tokenizer = tokenizer
         config = model.config
         self._info = ModelInfo(
             name=name,
@@ -66,17 +71,17 @@ class TransformersModel:
     def tokens_of(self, messages: Sequence[Message]) -> list[int]:
         """Return a conversation as tokens, by the model's own chat template if it has one."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        if self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             text = "\n\n".join(message.content for message in messages) + "\n\nAnswer:"
-            tokens = self._tokenizer(text)["input_ids"]
+            tokens = self.tokenizer(text)["input_ids"]
         return list(tokens)
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Return tokens as text; an unfinished character is U+FFFD."""
-        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def new_cache(self) -> TransformersCache:
         """Return an empty cache."""
@@ -85,10 +90,10 @@ class TransformersModel:
     def forward(self, tokens: Sequence[int], cache: DecodingCache) -> Logits:
         """Read tokens; see `LanguageModel.forward`."""
         assert isinstance(cache, TransformersCache)
-        rows = torch.tensor([list(tokens)], device=self._model.device)
+        rows = torch.tensor([list(tokens)], device=self.model.device)
         kept = len(tokens) if len(tokens) <= DRAFT_TOKENS else 1
         with torch.inference_mode():
-            output = self._model(rows, past_key_values=cache.entries, use_cache=True, logits_to_keep=kept)
+            output = self.model(rows, past_key_values=cache.entries, use_cache=True, logits_to_keep=kept)
         logits: Logits = output.logits[0].float().cpu().numpy()
         return logits
 
