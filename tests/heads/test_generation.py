@@ -85,7 +85,7 @@ def test_answer_ends_at_its_limits(model: TransformersModel) -> None:
 
 
 def test_answer_is_read_from_the_passages_and_cites_them(model: TransformersModel) -> None:
-    words, ending = _run(answer(model, "When was the Eiffel Tower finished?", PASSAGES, _limits(40)))
+    words, ending = _run(answer(model, "When was the Eiffel Tower finished?", PASSAGES, _limits(24)))
     assert "1889" in "".join(words)
     assert [passage.id for passage in ending.citations] == ["tower#0"]
     assert ending.tokens > 0

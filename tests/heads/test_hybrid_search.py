@@ -154,10 +154,10 @@ def test_compacting_leaves_what_aliases_mean(tmp_path: Path, vectors: Floats) ->
 
 
 def test_passages_end_with_sentences_and_lose_nothing() -> None:
-    text = "One two three. Four five! Six seven eight nine ten eleven.\n\nA new paragraph 3.5 long. " + "word " * 25
+    text = "One two three. (Four five!) Six seven eight nine ten eleven.\n\nA new paragraph 3.5 long. " + "Word " * 25
     passages = split_passages(text, max_words=6)
     assert passages[:3] == [
-        "One two three. Four five!",
+        "One two three. (Four five!)",
         "Six seven eight nine ten eleven.",
         "A new paragraph 3.5 long.",
     ]

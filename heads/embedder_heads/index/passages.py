@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 # A sentence ends at a mark, perhaps with a closing quote, before a space and something that may begin one.
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-ÖØ-Þ])|(?<=[。！？])|\n+")
+_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9À-ÖØ-Þ])|(?<=[。！？])|\n+")
 
 
 def split_passages(text: str, *, max_words: int = 100) -> list[str]:
