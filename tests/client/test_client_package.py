@@ -20,11 +20,12 @@ import embedder_client
 PACKAGE = Path(embedder_client.__file__).parent
 
 SURFACE = {
-    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings", "ContentHash", "Cost", "Dtype",
-    "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList", "HeadPrediction", "Hit", "Image",
-    "IndexInfo", "ItemFailure", "ItemSource", "LookupResult", "PackedVectors", "Post", "PredictResult", "Provenance",
-    "Range", "RecommendResult", "Rerank", "RetrieveResult", "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList", "Text", "Timings",
-    "Video", "errors", "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts",
+    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings",
+    "ContentHash", "Cost", "Dtype", "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind",
+    "HeadList", "HeadPrediction", "Hit", "Image", "IndexInfo", "ItemFailure", "ItemSource", "LookupResult",
+    "PackedVectors", "Post", "PredictResult", "Provenance", "Range", "RecommendResult", "Rerank", "RetrieveResult",
+    "SavingsReport", "SavingsRow", "SpaceInfo", "SpaceList", "Text", "Timings", "Video", "errors", "hash_content",
+    "hash_image", "hash_post", "hash_text", "hash_texts",
 }  # fmt: skip
 
 
