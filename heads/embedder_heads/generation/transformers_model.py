@@ -81,7 +81,7 @@ class TransformersModel:
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Return tokens as text; an unfinished character is U+FFFD."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def new_cache(self) -> TransformersCache:
         """Return an empty cache."""
