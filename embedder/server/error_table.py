@@ -69,6 +69,7 @@ TABLE: Mapping[type[Exception], Row] = {
     head_errors.HeadInvalid: Row(_Code.FAILED_PRECONDITION, "HEAD_INVALID"),
     head_errors.IndexInvalid: Row(_Code.FAILED_PRECONDITION, "INDEX_INVALID"),
     head_errors.HeadSpaceMismatch: Row(_Code.FAILED_PRECONDITION, "HEAD_SPACE_MISMATCH"),
+    head_errors.GeneratorUnavailable: Row(_Code.FAILED_PRECONDITION, "GENERATOR_UNAVAILABLE"),
     head_errors.QueryInvalid: Row(_Code.INVALID_ARGUMENT, "QUERY_INVALID"),
     head_errors.TrainingDataInvalid: Row(_Code.INVALID_ARGUMENT, "TRAINING_DATA_INVALID"),
 }

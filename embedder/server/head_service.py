@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
 import grpc
+import numpy as np
 
 from embedder.engine.contents import EmbedOptions, EmbedOutcome
-from embedder.errors import InvalidRequest, NotImplementedYet
-from embedder.server import predictions, retrieval
+from embedder.errors import InvalidRequest
+from embedder.server import answers, predictions, retrieval
 from embedder.server.accounting import head_label
+from embedder.server.answer_desk import Asker
 from embedder.server.call import Call
 from embedder.server.contents import HashContents, NamedContents, items_of, items_of_hashes
 from embedder.server.replies import (
@@ -22,9 +25,11 @@ from embedder.server.replies import (
     sources_of,
     vectors_message,
 )
+from embedder.server.reranking import Reranker
 from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.scoring import Scoring
 from embedder.server.spaces import ServedSpace
+from embedder_client.v1 import content_pb2
 from embedder_client.v1 import head_service_pb2 as pb
 from embedder_client.v1 import head_service_pb2_grpc as pb_grpc
 
@@ -100,12 +105,21 @@ class HeadService(pb_grpc.HeadServiceServicer):
         call = Call.of(context, default_deadline_s=self._default_deadline_s)
         runtime = self._gate.get()
         index, space = retrieval.open_index(runtime, request.index)
-        top_k = retrieval.check_top_k(request.top_k)
+        search = retrieval.search_options(request)
+        reranker = Reranker(runtime, space, request.rerank) if request.HasField("rerank") else None
+        if reranker is not None:
+            reranker.check()
         items = items_of(request.queries, max_items=runtime.settings.max_items_per_call, field="queries")
         options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
-        results = retrieval.search(index, outcome, top_k)
+        found = retrieval.search(index, outcome, request.queries, search)
+        if reranker is not None:
+            top_k = retrieval.check_top_k(request.top_k)
+            queries = outcome.vectors.astype(np.float32)
+            found = [reranker.rank(index, hits, queries[row], top_k) for row, hits in enumerate(found)]
+        texts_of = index if request.include_text else None
+        results = [retrieval.hits_message(hits, texts_of) for hits in found]
         heads_s = time.perf_counter() - start
         runtime.observer.heads_ran(options, method="Retrieve", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
@@ -146,8 +160,28 @@ class HeadService(pb_grpc.HeadServiceServicer):
         )
 
     def Answer(self, request: pb.AnswerRequest, context: grpc.ServicerContext) -> Iterator[pb.AnswerResponse]:
-        """Answer that generation is not served yet."""
-        raise NotImplementedYet("Answer is not served by this version; Retrieve finds the passages")
+        """Answer a question from an index's passages, word by word, with the passages at the end."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        index, space = retrieval.open_index(runtime, request.index)
+        search = answers.search_options(index, request)
+        max_tokens = runtime.answers.check_max_tokens(request.max_tokens)
+        items = answers.question_item(request.question)
+        options = call.options(
+            lane=content_pb2.LANE_INTERACTIVE, task=request.task or request.index, head=request.index
+        )
+        outcome = embed_abandonable(space, items, options, context)
+        if 0 in outcome.failures:
+            raise outcome.failures[0]
+        asker = Asker(call.deadline, threading.Event())
+        if not context.add_callback(lambda: runtime.answers.asker_left(asker)):
+            return
+        start = time.perf_counter()
+        passages = answers.find_passages(index, outcome.vectors[0].astype(np.float32), request.question, search)
+        yield from answers.replies(runtime.answers, request.question, passages, max_tokens=max_tokens, asker=asker)
+        heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Answer", heads=[request.index], heads_s=heads_s)
+        retrieval.count(runtime, space, options, outcome, items, heads_s)
 
     def ListHeads(self, request: pb.ListHeadsRequest, context: grpc.ServicerContext) -> pb.ListHeadsResponse:
         """List the heads and indexes that can be asked."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder_client import Client, ContentHash, ItemSource, NumberRange, Text, errors, hash_text, hash_texts
+from embedder_client import Client, ContentHash, ItemSource, NumberRange, Rerank, Text, errors, hash_text, hash_texts
 from embedder_heads import Head, HeadKind, HeadManifest, HeadRegistry, Task
 from embedder_heads.training.classification import train_head
 from embedder_heads.training.examples import make_examples
@@ -280,8 +280,11 @@ def test_each_head_counts_as_a_task_unless_the_call_names_one(running: Running, 
 def _build_index(running: Running, client: Client, name: str, items: dict[str, str | bytes]) -> None:
     vectors = client.embed(list(items.values()), dtype="float32").vectors
     digest = running.runtime.spaces.resolve("").digest
-    metadata = [{"kind": type(item).__name__} for item in items.values()]
-    running.runtime.indexes.publish(name, vectors, list(items), metadata, space_digest=digest)
+    metadata = [{"kind": type(item).__name__, "size": len(item)} for item in items.values()]
+    texts = [item if isinstance(item, str) else "" for item in items.values()]
+    running.runtime.indexes.publish(
+        name, vectors, list(items), metadata, space_digest=digest, texts=texts if any(texts) else None
+    )
     _wait_until(lambda: any(index.index == name for index in client.list_heads().indexes))
 
 
@@ -290,9 +293,79 @@ def test_text_finds_pictures(running: Running, client: Client) -> None:
     _build_index(running, client, "pictures", {name: as_file(photo(name), "PNG") for name in names})
     result = client.retrieve("pictures", ["a cat", "a cup of coffee", "a rocket", ""], top_k=2)
     assert [hits[0].id for hits in result.results[:3]] == list(names)
-    assert result.results[0][0].metadata == {"kind": "bytes"}
+    assert result.results[0][0].metadata["kind"] == "bytes"
     assert result.results[3] == []
     assert [failure.index for failure in result.failures] == [3]
+
+
+def test_picture_finds_pictures(running: Running, client: Client) -> None:
+    _build_index(
+        running, client, "photos", {name: as_file(photo(name), "PNG") for name in ("chelsea", "coffee", "rocket")}
+    )
+    # Another file of the same picture: other bytes, so its vector is computed, not looked up.
+    result = client.retrieve("photos", [as_file(photo("coffee"), "JPEG")], top_k=1)
+    assert result.results[0][0].id == "coffee"
+    with pytest.raises(errors.InvalidRequest, match="keeps no texts"):
+        client.retrieve("photos", ["coffee"], mode="lexical")
+
+
+def _news() -> dict[str, str | bytes]:
+    return {f"sport {row}": text for row, text in enumerate(SPORT)} | {
+        f"money {row}": text for row, text in enumerate(MONEY)
+    }
+
+
+def test_words_and_vectors_find_together(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    [words] = client.retrieve("articles", ["marathon"], mode="lexical", include_text=True).results
+    assert [(hit.id, hit.text) for hit in words] == [("sport 1", SPORT[1])]
+    [both, failed] = client.retrieve("articles", ["marathon runners", ""], mode="hybrid", top_k=6).results
+    assert both[0].id == "sport 1"
+    assert len(both) == 6
+    assert both[0].text == ""
+    assert failed == []
+    with pytest.raises(errors.InvalidRequest, match="no text"):
+        client.retrieve("articles", [as_file(photo("coffee"), "PNG")], mode="hybrid")
+
+
+def test_filters_decide_what_may_be_found(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    short = {
+        f"{kind} {row}"
+        for kind, texts in (("sport", SPORT), ("money", MONEY))
+        for row, text in enumerate(texts)
+        if len(text) < 40
+    }
+    for mode in ("dense", "hybrid"):
+        [hits] = client.retrieve(
+            "articles", ["a match"], mode=mode, top_k=6, filters={"size": NumberRange(high=39), "kind": "str"}
+        ).results
+        assert {hit.id for hit in hits} == short
+    [none] = client.retrieve("articles", ["a match"], filters={"kind": ["bytes", "int"]}).results
+    assert none == []
+    for filters, words in (
+        ({"colour": "red"}, "no field 'colour'"),
+        ({"size": "39"}, "holds numbers"),
+        ({"kind": NumberRange(1, 2)}, "holds texts"),
+        ({"size": NumberRange(5, 1)}, "holds no number"),
+        ({"size": []}, "none of"),
+    ):
+        with pytest.raises(errors.InvalidRequest, match=words):
+            client.retrieve("articles", ["a match"], filters=filters)
+
+
+def test_found_items_are_ranked_again_by_a_head(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    _publish(running, client, "ranker")
+    by_money = client.retrieve("articles", [SPORT[0]], top_k=3, rerank=Rerank(6, "ranker", "money")).results[0]
+    assert {hit.id for hit in by_money} == {"money 0", "money 1", "money 2"}
+    assert [hit.score for hit in by_money] == sorted((hit.score for hit in by_money), reverse=True)
+    exact = client.retrieve("articles", [SPORT[0]], top_k=1, mode="lexical", rerank=Rerank()).results[0]
+    assert (exact[0].id, round(exact[0].score, 2)) == ("sport 0", 1.0)
+    with pytest.raises(errors.InvalidRequest, match="sport, money"):
+        client.retrieve("articles", ["x"], rerank=Rerank(head="ranker", label="art"))
+    with pytest.raises(errors.NotFound, match="no-such-head"):
+        client.retrieve("articles", ["x"], rerank=Rerank(head="no-such-head"))
 
 
 def test_recommendation_leaves_out_what_was_seen_by_id_or_by_content(running: Running, client: Client) -> None:
@@ -313,7 +386,7 @@ def test_recommendation_leaves_out_what_was_seen_by_id_or_by_content(running: Ru
         (lambda client: client.recommend("no-such-index", history_ids=["x"]), errors.NotFound, "no-such-index"),
         (lambda client: client.retrieve("../etc", ["x"]), errors.InvalidRequest, "etc"),
         (lambda client: client.predict(["x"], heads=["../etc"]), errors.InvalidRequest, "etc"),
-        (lambda client: list(client.answer("news", "why?")), errors.Unimplemented, "Answer"),
+        (lambda client: list(client.answer("no-such-index", "why?")), errors.NotFound, "no-such-index"),
     ],
 )
 def test_wrong_names_are_told(client: Client, ask, error, words) -> None:  # type: ignore[no-untyped-def]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from embedder_client.contents import ContentHash, Image, Post, Text, Video, VideoFile
     from embedder_client.errors import EmbedderClientError
     from embedder_client.figures import Basis, BatchShape, Cost, Figure, Provenance, Timings
+    from embedder_client.filters import NumberRange, Rerank
     from embedder_client.heads import (
+        AnswerEnd,
         AnswerPiece,
         HeadInfo,
         HeadKind,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
         HeadPrediction,
         Hit,
         IndexInfo,
-        NumberRange,
         PredictResult,
         RecommendResult,
         RetrieveResult,
@@ -54,7 +55,9 @@ _MODULES = {
     "contents": ("ContentHash", "Image", "Post", "Text", "Video", "VideoFile"),
     "errors": ("EmbedderClientError",),
     "figures": ("Basis", "BatchShape", "Cost", "Figure", "Provenance", "Timings"),
+    "filters": ("NumberRange", "Rerank"),
     "heads": (
+        "AnswerEnd",
         "AnswerPiece",
         "HeadInfo",
         "HeadKind",
@@ -62,7 +65,6 @@ _MODULES = {
         "HeadPrediction",
         "Hit",
         "IndexInfo",
-        "NumberRange",
         "PredictResult",
         "RecommendResult",
         "RetrieveResult",
@@ -85,6 +87,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AnswerEnd",
     "AnswerPiece",
     "AsyncClient",
     "Basis",
@@ -115,6 +118,7 @@ __all__ = [
     "PredictResult",
     "Provenance",
     "RecommendResult",
+    "Rerank",
     "RetrieveResult",
     "RoadCost",
     "SavingsFormula",

@@ -37,6 +37,7 @@ def _names(wire: Any, prefix: str, names: type[Name]) -> dict[int, Name]:
 _BASES = _names(content_pb2.Basis, "BASIS_", figures.Basis)
 _DTYPES = _names(content_pb2.Dtype, "DTYPE_", Dtype)
 _SOURCES = _names(content_pb2.ItemSource, "ITEM_SOURCE_", results.ItemSource)
+_ANSWER_ENDS = _names(head_service_pb2.AnswerEnd, "ANSWER_END_", heads.AnswerEnd)
 _HEAD_KINDS = _names(head_service_pb2.HeadKind, "HEAD_KIND_", heads.HeadKind)
 
 
@@ -132,12 +133,17 @@ def score_result(message: head_service_pb2.ScoreResponse) -> heads.ScoreResult:
 
 def answer_piece(message: head_service_pb2.AnswerResponse) -> heads.AnswerPiece:
     """Decode one piece of an answer."""
-    return heads.AnswerPiece(text=message.text, citations=hits(message.citations))
+    return heads.AnswerPiece(
+        text=message.text,
+        citations=hits(message.citations),
+        end=_ANSWER_ENDS.get(message.end),
+        tokens=message.tokens,
+    )
 
 
 def hits(messages: Iterable[head_service_pb2.Hit]) -> list[heads.Hit]:
     """Decode found items."""
-    return [heads.Hit(hit.id, hit.score, MessageToDict(hit.metadata)) for hit in messages]
+    return [heads.Hit(hit.id, hit.score, MessageToDict(hit.metadata), hit.text) for hit in messages]
 
 
 def head_list(message: head_service_pb2.ListHeadsResponse) -> heads.HeadList:

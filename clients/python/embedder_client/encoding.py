@@ -26,7 +26,7 @@ from embedder_client.contents import (
     pack_hashes,
 )
 from embedder_client.errors import InvalidRequest
-from embedder_client.heads import FilterLike, NumberRange
+from embedder_client.filters import FilterLike, NumberRange, Rerank
 from embedder_client.options import (
     AnswerOptions,
     EmbedStreamOptions,
@@ -53,6 +53,11 @@ Messages = list[content_pb2.Content]
 
 _DTYPES = {dtype.value: content_pb2.Dtype.Value(f"DTYPE_{dtype.name}") for dtype in Dtype}
 _LANES = {"interactive": content_pb2.LANE_INTERACTIVE, "bulk": content_pb2.LANE_BULK}
+_MODES = {
+    "dense": head_service_pb2.RETRIEVAL_MODE_DENSE,
+    "lexical": head_service_pb2.RETRIEVAL_MODE_LEXICAL,
+    "hybrid": head_service_pb2.RETRIEVAL_MODE_HYBRID,
+}
 _GROUPS = {
     "": savings_service_pb2.SAVINGS_GROUP_UNSPECIFIED,
     "task": savings_service_pb2.SAVINGS_GROUP_TASK,
@@ -206,6 +211,10 @@ def retrieve_request(index: str, queries: Messages, options: RetrieveOptions) ->
         top_k=_count("top_k", options.get("top_k", 0)),
         lane=lane_value(options.get("lane")),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=filter_messages(options.get("filters", {})),
+        rerank=_rerank(options.get("rerank")),
+        include_text=options.get("include_text", False),
     )
 
 
@@ -274,6 +283,8 @@ def answer_request(index: str, question: str, options: AnswerOptions) -> head_se
         top_k=_count("top_k", options.get("top_k", 0)),
         max_tokens=_count("max_tokens", options.get("max_tokens", 0)),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=filter_messages(options.get("filters", {})),
     )
 
 
@@ -371,6 +382,17 @@ def _vector_options(options: VectorOptions) -> embedding_service_pb2.VectorOptio
         dim=_count("dim", options.get("dim", 0)),
         dtype=content_pb2.DTYPE_UNSPECIFIED if dtype is None else _choice("dtype", dtype, _DTYPES),
     )
+
+
+def _mode(mode: str | None) -> head_service_pb2.RetrievalMode:
+    return head_service_pb2.RETRIEVAL_MODE_UNSPECIFIED if mode is None else _choice("mode", mode, _MODES)
+
+
+def _rerank(rerank: Rerank | None) -> head_service_pb2.Rerank | None:
+    if rerank is None:
+        return None
+    candidates = _count("rerank.candidates", rerank.candidates)
+    return head_service_pb2.Rerank(candidates=candidates, head=rerank.head, label=rerank.label)
 
 
 def _choice(name: str, value: str, allowed: Mapping[str, Any]) -> Any:

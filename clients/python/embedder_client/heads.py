@@ -25,18 +25,6 @@ class HeadKind(StrEnum):
     UNSPECIFIED = "unspecified"
 
 
-@dataclass(frozen=True)
-class NumberRange:
-    """A filter: numbers from `low` to `high`, both included; None does not bind."""
-
-    low: float | None = None
-    high: float | None = None
-
-
-FilterLike = str | float | Sequence[str] | Sequence[float] | NumberRange
-"""What a metadata field must be: one value, one of several, or in a range."""
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeadPrediction:
     """What one head says about every content of a call.
@@ -96,14 +84,16 @@ class PredictResult(BatchResult):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector.
+    """One found item: its id in the index, its score, and what the index holds beside the vector.
 
-    Numbers in `metadata` are floats, as in JSON.
+    The score is a cosine unless another way of ranking was asked for; higher is better. Numbers in `metadata` are floats, as in JSON.
+    `text` is empty unless it was asked for and the index keeps it.
     """
 
     id: str
     score: float
     metadata: Mapping[str, Any]
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,12 +137,30 @@ class ScoreResult:
         return [place for place in np.argsort(-self.scores, kind="stable").tolist() if place not in failed]
 
 
+class AnswerEnd(StrEnum):
+    """How an answer ended."""
+
+    COMPLETE = "complete"
+    TOKEN_LIMIT = "token_limit"
+    TIME_LIMIT = "time_limit"
+    NOT_IN_DOCUMENTS = "not_in_documents"
+
+
 @dataclass(frozen=True)
 class AnswerPiece:
-    """The next words of an answer; the last piece brings the passages that were used."""
+    """The next words of an answer.
+
+    Attributes:
+        text: the words; join those of all pieces.
+        citations: the passages that the answer rests on, on the last piece.
+        end: how the answer ended, on the last piece; None before.
+        tokens: tokens that were generated, on the last piece.
+    """
 
     text: str
     citations: list[Hit]
+    end: AnswerEnd | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)

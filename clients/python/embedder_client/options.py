@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from embedder_client.contents import ContentLike
-from embedder_client.heads import FilterLike
+from embedder_client.filters import FilterLike, Rerank
 
 
 class TimeOption(TypedDict, total=False):
@@ -96,6 +96,14 @@ class RetrieveOptions(WorkOptions, total=False):
 
     top_k: int
     """Items to return for each query; 0 means 10."""
+    mode: Literal["dense", "lexical", "hybrid"]
+    """By vectors (default), by words, or by both; words need an index that keeps its texts."""
+    filters: Mapping[str, FilterLike]
+    """Metadata field to what it must be: a value, several of which one must fit, or a `NumberRange` of numbers."""
+    rerank: Rerank
+    """Ranks what was found again."""
+    include_text: bool
+    """Return the items' texts, where the index keeps them."""
 
 
 class RecommendOptions(WorkOptions, total=False):
@@ -141,6 +149,10 @@ class AnswerOptions(TaskOptions, total=False):
     """Passages to read; 0 means 4."""
     max_tokens: int
     """Longest answer; 0 means 256."""
+    mode: Literal["dense", "lexical", "hybrid"]
+    """How passages are found; by default by both vectors and words where the index keeps texts."""
+    filters: Mapping[str, FilterLike]
+    """What the passages' metadata must be; see `RetrieveOptions`."""
 
 
 class SavingsOptions(TimeOption, total=False):

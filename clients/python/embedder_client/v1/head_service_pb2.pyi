@@ -19,10 +19,34 @@ class HeadKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HEAD_KIND_SINGLE_LABEL: _ClassVar[HeadKind]
     HEAD_KIND_MULTI_LABEL: _ClassVar[HeadKind]
     HEAD_KIND_REGRESSION: _ClassVar[HeadKind]
+
+class RetrievalMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RETRIEVAL_MODE_UNSPECIFIED: _ClassVar[RetrievalMode]
+    RETRIEVAL_MODE_DENSE: _ClassVar[RetrievalMode]
+    RETRIEVAL_MODE_LEXICAL: _ClassVar[RetrievalMode]
+    RETRIEVAL_MODE_HYBRID: _ClassVar[RetrievalMode]
+
+class AnswerEnd(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_END_UNSPECIFIED: _ClassVar[AnswerEnd]
+    ANSWER_END_COMPLETE: _ClassVar[AnswerEnd]
+    ANSWER_END_TOKEN_LIMIT: _ClassVar[AnswerEnd]
+    ANSWER_END_TIME_LIMIT: _ClassVar[AnswerEnd]
+    ANSWER_END_NOT_IN_DOCUMENTS: _ClassVar[AnswerEnd]
 HEAD_KIND_UNSPECIFIED: HeadKind
 HEAD_KIND_SINGLE_LABEL: HeadKind
 HEAD_KIND_MULTI_LABEL: HeadKind
 HEAD_KIND_REGRESSION: HeadKind
+RETRIEVAL_MODE_UNSPECIFIED: RetrievalMode
+RETRIEVAL_MODE_DENSE: RetrievalMode
+RETRIEVAL_MODE_LEXICAL: RetrievalMode
+RETRIEVAL_MODE_HYBRID: RetrievalMode
+ANSWER_END_UNSPECIFIED: AnswerEnd
+ANSWER_END_COMPLETE: AnswerEnd
+ANSWER_END_TOKEN_LIMIT: AnswerEnd
+ANSWER_END_TIME_LIMIT: AnswerEnd
+ANSWER_END_NOT_IN_DOCUMENTS: AnswerEnd
 
 class HeadSelector(_message.Message):
     __slots__ = ("head", "top_k")
@@ -121,14 +145,16 @@ class HeadResult(_message.Message):
     def __init__(self, head: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[_Union[HeadKind, str]] = ..., labels: _Optional[_Iterable[str]] = ..., scores: _Optional[bytes] = ..., columns: _Optional[int] = ..., label_indices: _Optional[bytes] = ..., thresholds: _Optional[bytes] = ..., compute_time: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "metadata")
+    __slots__ = ("id", "score", "metadata", "text")
     ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
     id: str
     score: float
     metadata: _struct_pb2.Struct
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    text: str
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Hits(_message.Message):
     __slots__ = ("hits",)
@@ -156,19 +182,37 @@ class NumberRange(_message.Message):
     high: float
     def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
+class Rerank(_message.Message):
+    __slots__ = ("candidates", "head", "label")
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    candidates: int
+    head: str
+    label: str
+    def __init__(self, candidates: _Optional[int] = ..., head: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
+
 class RetrieveRequest(_message.Message):
-    __slots__ = ("index", "queries", "top_k", "lane", "task")
+    __slots__ = ("index", "queries", "top_k", "lane", "task", "mode", "filters", "rerank", "include_text")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     QUERIES_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_TEXT_FIELD_NUMBER: _ClassVar[int]
     index: str
     queries: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
     top_k: int
     lane: _content_pb2.Lane
     task: str
-    def __init__(self, index: _Optional[str] = ..., queries: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ...) -> None: ...
+    mode: RetrievalMode
+    filters: _containers.RepeatedCompositeFieldContainer[MetadataFilter]
+    rerank: Rerank
+    include_text: bool
+    def __init__(self, index: _Optional[str] = ..., queries: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., top_k: _Optional[int] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., filters: _Optional[_Iterable[_Union[MetadataFilter, _Mapping]]] = ..., rerank: _Optional[_Union[Rerank, _Mapping]] = ..., include_text: bool = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
     __slots__ = ("results", "sources", "errors", "provenance", "cost")
@@ -259,26 +303,34 @@ class ScoreResponse(_message.Message):
     def __init__(self, scores: _Optional[bytes] = ..., scale: _Optional[str] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
 
 class AnswerRequest(_message.Message):
-    __slots__ = ("index", "question", "top_k", "max_tokens", "task")
+    __slots__ = ("index", "question", "top_k", "max_tokens", "task", "mode", "filters")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    FILTERS_FIELD_NUMBER: _ClassVar[int]
     index: str
     question: str
     top_k: int
     max_tokens: int
     task: str
-    def __init__(self, index: _Optional[str] = ..., question: _Optional[str] = ..., top_k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., task: _Optional[str] = ...) -> None: ...
+    mode: RetrievalMode
+    filters: _containers.RepeatedCompositeFieldContainer[MetadataFilter]
+    def __init__(self, index: _Optional[str] = ..., question: _Optional[str] = ..., top_k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., task: _Optional[str] = ..., mode: _Optional[_Union[RetrievalMode, str]] = ..., filters: _Optional[_Iterable[_Union[MetadataFilter, _Mapping]]] = ...) -> None: ...
 
 class AnswerResponse(_message.Message):
-    __slots__ = ("text", "citations")
+    __slots__ = ("text", "citations", "end", "tokens")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     text: str
     citations: _containers.RepeatedCompositeFieldContainer[Hit]
-    def __init__(self, text: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ...) -> None: ...
+    end: AnswerEnd
+    tokens: int
+    def __init__(self, text: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., end: _Optional[_Union[AnswerEnd, str]] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class ListHeadsRequest(_message.Message):
     __slots__ = ()

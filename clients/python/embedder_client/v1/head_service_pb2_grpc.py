@@ -100,7 +100,7 @@ class HeadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Answer(self, request, context):
-        """Answers a question from an index's documents. Served from a later version on.
+        """Answers a question from an index's documents, with the passages that it read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
