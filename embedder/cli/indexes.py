@@ -193,7 +193,9 @@ def recommender(
         name = index.manifest.name
         space = bytes.fromhex(index.manifest.space_digest)
         users = {user_id: [ids[row] for row in rows] for user_id, rows in histories.items()}
-        manifest = library.publish(name, vectors, ids, metadata, space_digest=space, tower=tower, users=users)
+        manifest = library.publish(
+            name, vectors, ids, metadata, space_digest=space, tower=tower, users=users, texts=index.texts()
+        )
         console.print(f"published {name}@{manifest.version} with a recommender that knows {len(tower.ids)} items")
 
 

@@ -43,7 +43,11 @@ class StandIn:
         failures = [SimpleNamespace(index=i, message="too bad") for i, c in enumerate(contents) if "bad" in c.text]
         provenance = SimpleNamespace(space_digest=SPACE)
         return SimpleNamespace(
-            vectors=vectors, failures=failures, provenance=provenance, sources=["computed"] * len(contents)
+            vectors=vectors,
+            failures=failures,
+            provenance=provenance,
+            sources=["computed"] * len(contents),
+            segments={},
         )
 
     def _vector(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -153,6 +157,7 @@ def test_file_of_items_becomes_an_index(tmp_path: Path) -> None:
     assert "30 users, 60 interactions" in said
     library = IndexLibrary(indexes)
     assert library.recommender_of(library.open("words")) is not None
+    assert sorted(library.open("words").texts() or []) == sorted(row["text"] for row in rows), "the texts stay"
     _run("index", "rollback", "words", "--indexes-dir", indexes)
     _run("index", "promote", "words@1", "prod", "--indexes-dir", indexes)
     _run("index", "rollback", "words@prod", "--indexes-dir", indexes, code=1)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedder.server.accounting import head_label
 from embedder_client import Client, ContentHash, ItemSource, NumberRange, Rerank, Text, errors, hash_text, hash_texts
 from embedder_heads import Head, HeadKind, HeadManifest, HeadRegistry, Task
 from embedder_heads.training.classification import train_head
@@ -348,7 +349,7 @@ def test_filters_decide_what_may_be_found(running: Running, client: Client) -> N
         ({"size": "39"}, "holds numbers"),
         ({"kind": NumberRange(1, 2)}, "holds texts"),
         ({"size": NumberRange(5, 1)}, "low is at most high"),
-        ({"size": []}, "none of"),
+        ({"size": []}, "is no text, number"),
     ):
         with pytest.raises(errors.InvalidRequest, match=words):
             client.retrieve("articles", ["a match"], filters=filters)
@@ -406,3 +407,10 @@ def test_rows_of_the_savings_add_up_to_the_total(client: Client) -> None:
     assert two.device_time_saved is not None
     assert two.device_time_saved.value > 0
     assert report.assumptions
+
+
+def test_label_of_very_many_heads_stays_small() -> None:
+    assert head_label(["topic", "mood"]) == "mood+topic"
+    names = [f"head-{number:04}" for number in range(1_000)]
+    assert head_label(names[:8]) == "+".join(names[:8])
+    assert head_label(names) == "+".join(names[:8]) + "+992 more"

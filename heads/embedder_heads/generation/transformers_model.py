@@ -35,7 +35,9 @@ class TransformersCache:
 
     def crop(self, length: int) -> None:
         """Forget the tokens after the first `length`."""
-        self.entries.crop(length)
+        surplus = self.length - length
+        if surplus > 0:
+            self.entries.crop(-surplus)  # newer versions take the tokens to remove alone, older ones either
 
 
 class TransformersModel:
