@@ -46,6 +46,7 @@ def _run(steps):  # type: ignore[no-untyped-def]
             return made, finished.value
 
 
+@pytest.mark.slow  # the first to need the model, which takes long to unpack
 def test_our_loop_gives_the_tokens_of_transformers(model: TransformersModel) -> None:
     long = [Passage(f"p{number}", f"{passage.text} {number}. " * 3, 0.5) for number, passage in enumerate(PASSAGES * 2)]
     prompt, _ = build_prompt(model, "When was the Eiffel Tower finished?", long, max_tokens=8)
