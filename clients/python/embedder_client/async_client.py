@@ -284,6 +284,8 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target) from error
         except TimeoutError as error:
+            if self._closed:  # a write that was under way when the channel closed is never told
+                raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
             raise DeadlineExceeded(f"no answer from {self.target} in time") from error
         except (asyncio.CancelledError, grpc.aio.UsageError) as error:  # UsageError: gRPC's word for a closed channel.
             task = asyncio.current_task()
