@@ -53,7 +53,9 @@ def _serve(settings: ServeSettings, console: Console) -> None:
     # Read once, when torch is imported: activations in large pages cost a thirtieth less time (measured).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from embedder.server.service import Service
+    from embedder_heads.blas import one_thread_a_product
 
+    one_thread_a_product()
     service = Service(settings)
     runtime = service.start()
     try:

@@ -21,6 +21,7 @@ from embedder.savings.distinct import DistinctCounter
 from embedder.savings.ledger_file import DAY_S, MINUTE_S, LedgerFile
 from embedder.savings.retention import Retention, roll_up
 from embedder.savings.schema import prepare
+from embedder.savings.shared_usage import SharedUsage
 from embedder.savings.usage import COUNTERS, DIMENSIONS, Counts, Group, UsageRecord
 
 _log = structlog.get_logger(__name__)
@@ -58,12 +59,16 @@ class Ledger(LedgerFile):
 
     A thread adds what was recorded to the file once a second, so that kill -9 loses at most the last second. Thread-safe.
     Contents are counted by ids of 64 bits that are derived from their hashes with a secret of this file, so the file names no content.
+
+    Attributes:
+        shared: records calls whose usage many groups share.
     """
 
     def __init__(self, path: Path, *, retention: Retention | None = None) -> None:
         super().__init__(path)
         self._retention = retention or Retention()
         self._pending: deque[UsageRecord] = deque()
+        self.shared = SharedUsage()
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
         self._read_gauges: Callable[[], Gauges] = Gauges
@@ -128,7 +133,7 @@ class Ledger(LedgerFile):
         self.flush()
 
     def _drain(self) -> list[UsageRecord]:
-        return [self._pending.popleft() for _ in range(len(self._pending))]
+        return [self._pending.popleft() for _ in range(len(self._pending))] + list(self.shared.drain())
 
     def _write(self, records: list[UsageRecord]) -> None:
         usage: dict[tuple[int, Group], Counts] = defaultdict(Counts)

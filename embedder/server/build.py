@@ -30,6 +30,7 @@ from embedder.savings.plan import load_plan
 from embedder.savings.retention import Retention
 from embedder.savings.schema import LedgerVersionError
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.metering import open_meter, open_report, watch
 from embedder.server.registry_refresher import RegistryRefresher
 from embedder.server.runtime import Runtime
@@ -42,6 +43,7 @@ from embedder_cache.tiered import TieredCache
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_heads import HeadError, HeadRegistry, HeadRuntime
 from embedder_heads.fusion.library import FusionLibrary
+from embedder_heads.generation.model import LanguageModel
 from embedder_heads.index.library import IndexLibrary
 
 _log = structlog.get_logger(__name__)
@@ -110,6 +112,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
             memory_bytes=settings.upload_memory_bytes,
         ),
         observer=observer,
+        answers=_open_answer_desk(settings),
     )
 
 
@@ -228,6 +231,24 @@ def _start_pool(settings: ServeSettings, stack: ExitStack, *, workers: int, file
         raise ConfigurationError(f"{workers} decode workers can't be started: {error}") from error
     stack.callback(pool.close)
     return RoutedDecoder(InlineDecoder(), pool, max_inline_pixels=settings.max_inline_pixels)
+
+
+def _open_answer_desk(settings: ServeSettings) -> AnswerDesk:
+    desk = AnswerDesk(settings, None if settings.answer_model == "off" else lambda: _load_language_model(settings))
+    if settings.answer_load == "start" and settings.answer_model != "off":
+        try:
+            desk.load()
+        except HeadError as error:
+            raise ConfigurationError(str(error)) from error
+    return desk
+
+
+def _load_language_model(settings: ServeSettings) -> LanguageModel:
+    from embedder_heads.generation.transformers_model import load_model  # transformers takes a second to import
+
+    # Quantized spaces say nothing of the answer model, which stays in floating point.
+    precision = settings.precision if settings.precision in ("fp32", "bf16", "fp16") else "auto"
+    return load_model(settings.answer_model, device=settings.device, precision=precision)
 
 
 def open_encoder(settings: ServeSettings, decoder: Decoder | None = None) -> Encoder:

@@ -10,6 +10,7 @@ from embedder.errors import Unavailable
 from embedder.savings.ledger import Ledger
 from embedder.savings.report_maker import ReportMaker
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.server.uploads import Uploads
 from embedder.telemetry.observer import ServiceObserver
@@ -34,6 +35,7 @@ class Runtime:
     fusions: FusionLibrary
     uploads: Uploads
     observer: ServiceObserver
+    answers: AnswerDesk
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 
