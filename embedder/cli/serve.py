@@ -68,7 +68,9 @@ def _serve_here(settings: ServeSettings, console: Console) -> None:
     """Serve in this process, with the engine inside."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     from embedder.server.service import Service
+    from embedder_heads.blas import one_thread_a_product
 
+    one_thread_a_product()
     service = Service(settings)
     runtime = service.start()
     try:

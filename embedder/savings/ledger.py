@@ -57,6 +57,9 @@ class Ledger(UsageLog):
 
     A thread adds what was recorded to the file once a second, so that kill -9 loses at most the last second. Thread-safe.
     Contents are counted by ids of 64 bits that are derived from their hashes with a secret of this file, so the file names no content.
+
+    Attributes:
+        shared: records calls whose usage many groups share.
     """
 
     def __init__(self, path: Path, *, retention: Retention | None = None) -> None:

@@ -17,7 +17,7 @@ class Group:
         space: the embedding space.
         lane: `interactive` or `bulk`.
         tenant: the team or customer that is charged, by the caller's word; it separates no cache.
-        head: the head or index that was asked, several joined by `+`; empty for vectors alone.
+        head: the head or index that was asked, several joined by `+`, of very many the first and a count; empty for vectors alone.
     """
 
     task: str

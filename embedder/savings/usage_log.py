@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from embedder.savings.ledger_file import LedgerFile
+from embedder.savings.shared_usage import SharedUsage
 from embedder.savings.usage import Counts, Group, UsageRecord
 
 _log = structlog.get_logger(__name__)
@@ -20,11 +21,16 @@ _FLUSH_INTERVAL_S = 1.0
 
 
 class UsageLog(LedgerFile):
-    """Counts usage; a record costs the caller one append. Thread-safe. How it gets to the file is the subclass's."""
+    """Counts usage; a record costs the caller one append. Thread-safe. How it gets to the file is the subclass's.
+
+    Attributes:
+        shared: records calls whose usage many groups share.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._pending: deque[UsageRecord] = deque()
+        self.shared = SharedUsage()
         self._write_lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -76,4 +82,4 @@ class UsageLog(LedgerFile):
         self.flush()
 
     def _drain(self) -> list[UsageRecord]:
-        return [self._pending.popleft() for _ in range(len(self._pending))]
+        return [self._pending.popleft() for _ in range(len(self._pending))] + list(self.shared.drain())

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from embedder.engine.contents import DeviceUsage, EmbedOptions, EmbedOutcome, Source
 from embedder.savings.usage import Counts, Group
 from embedder.savings.usage_log import UsageLog
 
 _TO_NS = 1e9
 _TO_UJ = 1e6
+_NAMED_HEADS = 8
 
 
 class SpaceAccount:
@@ -41,24 +45,28 @@ class SpaceAccount:
         outcome: EmbedOutcome,
         hashes: bytes,
         *,
-        head_seconds: Sequence[tuple[str, float]],
+        heads: tuple[str, ...],
+        head_seconds: Sequence[float] | npt.NDArray[np.float64],
         by_head: bool,
     ) -> None:
         """Count a call's items once for each head, each head being a task, or once for the call's own task.
 
         The first head is counted with the sources as they were; for the others, what was computed was under way already.
+
+        Args:
+            heads: the heads' names.
+            head_seconds: (heads,) seconds of each.
         """
         hashes = outcome.counted.hashes if outcome.counted else hashes
+        head_ns = np.rint(np.asarray(head_seconds, np.float64) * _TO_NS).astype(np.int64)
         if not by_head:
-            head_ns = round(sum(seconds for _, seconds in head_seconds) * _TO_NS)
-            group = self._group(options, options.task, options.head)
-            self._ledger.record(group, _counts(outcome) + Counts(head_ns=head_ns), hashes)
+            own = _counts(outcome) + Counts(head_ns=int(head_ns.sum()))
+            self._ledger.record(self._group(options, options.task, options.head), own, hashes)
             return
-        for position, (head, seconds) in enumerate(head_seconds):
-            counts = _counts(outcome) if position == 0 else _counts_shared(outcome)
-            self._ledger.record(
-                self._group(options, head, head), counts + Counts(head_ns=round(seconds * _TO_NS)), hashes
-            )
+        group = self._group(options, "", "")
+        self._ledger.shared.record(group, heads[:1], _counts(outcome), hashes, head_ns=head_ns[:1])
+        if len(heads) > 1:
+            self._ledger.shared.record(group, heads[1:], _counts_shared(outcome), hashes, head_ns=head_ns[1:])
 
     def _group(self, options: EmbedOptions, task: str, head: str) -> Group:
         return Group(
@@ -72,8 +80,13 @@ class SpaceAccount:
 
 
 def head_label(heads: Sequence[str]) -> str:
-    """Return how the ledger calls the heads of one task: several serve it together, and count as one."""
-    return "+".join(sorted(heads))
+    """Return how the ledger calls the heads of one task: several serve it together, and count as one.
+
+    Of very many heads the first are named and the rest counted, so that a row of the ledger stays small.
+    """
+    names = sorted(heads)
+    named = "+".join(names[:_NAMED_HEADS])
+    return named if len(names) <= _NAMED_HEADS else f"{named}+{len(names) - _NAMED_HEADS} more"
 
 
 def _counts(outcome: EmbedOutcome) -> Counts:

@@ -15,9 +15,11 @@ from embedder.encoders.precision_policy import PrecisionPolicy
 from embedder.encoders.tower_encoder import TowerEncoder
 from embedder.engine.engine import Engine
 from embedder.engine.warm_up import warm_up
+from embedder.errors import ConfigurationError
 from embedder.media.decoding.job import Decoder
 from embedder.savings.plan import load_plan
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.compose import open_composites, open_uploads
 from embedder.server.metering import open_meter, watch
 from embedder.server.parts import (
@@ -36,6 +38,8 @@ from embedder.server.secrets import load_domain_secret
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import space_key
+from embedder_heads import HeadError
+from embedder_heads.generation.model import LanguageModel
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +93,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
         fusions=fusions,
         uploads=open_uploads(settings),
         observer=observer,
+        answers=_open_answer_desk(settings),
     )
 
 
@@ -131,3 +136,21 @@ def open_encoder(settings: ServeSettings, decoder: Decoder | None = None) -> Tow
         seconds=round(time.perf_counter() - start, 2),
     )
     return encoder
+
+
+def _open_answer_desk(settings: ServeSettings) -> AnswerDesk:
+    desk = AnswerDesk(settings, None if settings.answer_model == "off" else lambda: _load_language_model(settings))
+    if settings.answer_load == "start" and settings.answer_model != "off":
+        try:
+            desk.load()
+        except HeadError as error:
+            raise ConfigurationError(str(error)) from error
+    return desk
+
+
+def _load_language_model(settings: ServeSettings) -> LanguageModel:
+    from embedder_heads.generation.transformers_model import load_model  # transformers takes a second to import
+
+    # Quantized spaces say nothing of the answer model, which stays in floating point.
+    precision = settings.precision if settings.precision in ("fp32", "bf16", "fp16") else "auto"
+    return load_model(settings.answer_model, device=settings.device, precision=precision)

@@ -63,11 +63,13 @@ TABLE: Mapping[type[Exception], Row] = {
     head_errors.HeadNameInvalid: Row(_Code.INVALID_ARGUMENT, "HEAD_NAME_INVALID"),
     head_errors.ArtifactNotFound: Row(_Code.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
     head_errors.HeadNotFound: Row(_Code.NOT_FOUND, "HEAD_NOT_FOUND"),
+    head_errors.UserNotFound: Row(_Code.NOT_FOUND, "USER_NOT_FOUND"),
     head_errors.IndexNotFound: Row(_Code.NOT_FOUND, "INDEX_NOT_FOUND"),
     head_errors.ArtifactInUse: Row(_Code.FAILED_PRECONDITION, "ARTIFACT_IN_USE"),
     head_errors.HeadInvalid: Row(_Code.FAILED_PRECONDITION, "HEAD_INVALID"),
     head_errors.IndexInvalid: Row(_Code.FAILED_PRECONDITION, "INDEX_INVALID"),
     head_errors.HeadSpaceMismatch: Row(_Code.FAILED_PRECONDITION, "HEAD_SPACE_MISMATCH"),
+    head_errors.GeneratorUnavailable: Row(_Code.FAILED_PRECONDITION, "GENERATOR_UNAVAILABLE"),
     head_errors.QueryInvalid: Row(_Code.INVALID_ARGUMENT, "QUERY_INVALID"),
     head_errors.TrainingDataInvalid: Row(_Code.INVALID_ARGUMENT, "TRAINING_DATA_INVALID"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -9,9 +10,10 @@ import grpc
 import numpy as np
 
 from embedder.engine.contents import EmbedOptions, EmbedOutcome
-from embedder.errors import InvalidRequest, NotImplementedYet
-from embedder.server import retrieval
+from embedder.errors import InvalidRequest
+from embedder.server import answers, predictions, retrieval
 from embedder.server.accounting import head_label
+from embedder.server.answer_desk import Asker
 from embedder.server.call import Call
 from embedder.server.contents import HashContents, NamedContents, items_of, items_of_hashes
 from embedder.server.replies import (
@@ -23,18 +25,13 @@ from embedder.server.replies import (
     sources_of,
     vectors_message,
 )
+from embedder.server.reranking import Reranker
 from embedder.server.runtime import Runtime, RuntimeGate
+from embedder.server.scoring import Scoring
 from embedder.server.spaces import ServedSpace
 from embedder_client.v1 import content_pb2
 from embedder_client.v1 import head_service_pb2 as pb
 from embedder_client.v1 import head_service_pb2_grpc as pb_grpc
-from embedder_heads import HeadOutput, Task
-
-_KINDS = {
-    Task.SINGLE_LABEL: pb.HEAD_KIND_SINGLE_LABEL,
-    Task.MULTI_LABEL: pb.HEAD_KIND_MULTI_LABEL,
-    Task.REGRESSION: pb.HEAD_KIND_REGRESSION,
-}
 
 
 class HeadService(pb_grpc.HeadServiceServicer):
@@ -50,33 +47,55 @@ class HeadService(pb_grpc.HeadServiceServicer):
         runtime = self._gate.get()
         space = runtime.spaces.resolve(request.options.space)
         check_options(request.options, space)
-        references = [selector.head for selector in request.heads]
-        if not references:
-            raise InvalidRequest("heads is empty; name at least one head, or use Embed for vectors alone")
-        snapshot = runtime.heads.snapshot
-        # An unknown head is told before anything is computed.
-        names = [snapshot.resolve(reference, space.digest).manifest.name for reference in references]
-        head = head_label(names) if request.task else names[0]
-        options = call.options(lane=request.lane, task=request.task or names[0], head=head)
+        # An unknown head is told before anything is computed; one plan answers, whatever is published meanwhile.
+        plan = runtime.heads.snapshot.plan(predictions.references(request), space.digest)
+        head = head_label(plan.names) if request.task else plan.names[0]
+        options = call.options(lane=request.lane, task=request.task or plan.names[0], head=head)
         items = _items(request, runtime)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
-        outputs = snapshot.predict(outcome.vectors.astype(np.float32), references, space.digest)
-        results = [_result(output, selector, outcome) for output, selector in zip(outputs, request.heads, strict=True)]
+        results, packed, head_seconds = predictions.run(plan, request, outcome)
         heads_s = time.perf_counter() - start
-        runtime.observer.heads_ran(options, method="Predict", heads=names, heads_s=heads_s)
+        runtime.observer.heads_ran(options, method="Predict", heads=plan.names, heads_s=heads_s)
         runtime.account(space).record_heads(
             options,
             outcome,
             items.named_hashes,
-            head_seconds=[(output.name, output.device_seconds) for output in outputs],
+            heads=plan.names,
+            head_seconds=head_seconds,
             by_head=not request.task,
         )
         return pb.PredictResponse(
             results=results,
+            packed=packed,
             sources=sources_of(outcome),
             errors=error_messages(outcome.failures),
             vectors=vectors_message(outcome.vectors, request.options) if request.include_vectors else None,
+            provenance=provenance_message(space),
+            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+        )
+
+    def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> pb.ScoreResponse:
+        """Score hundreds of candidates for one query or user."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        index = None
+        space = runtime.spaces.resolve(request.space)
+        if request.index:
+            index, space = retrieval.open_index(runtime, request.index)
+        scoring = Scoring(runtime, request, index)
+        options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
+        items: NamedContents = scoring.contents() or HashContents(b"")
+        outcome = embed_abandonable(space, items, options, context)
+        start = time.perf_counter()
+        scores, scale, failures = scoring.run(outcome)
+        heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Score", heads=[request.index], heads_s=heads_s)
+        retrieval.count(runtime, space, options, outcome, items, heads_s)
+        return pb.ScoreResponse(
+            scores=packed_float32(scores),
+            scale=scale,
+            errors=error_messages(failures),
             provenance=provenance_message(space),
             cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
         )
@@ -86,12 +105,21 @@ class HeadService(pb_grpc.HeadServiceServicer):
         call = Call.of(context, default_deadline_s=self._default_deadline_s)
         runtime = self._gate.get()
         index, space = retrieval.open_index(runtime, request.index)
-        top_k = retrieval.check_top_k(request.top_k)
+        search = retrieval.search_options(request)
+        reranker = Reranker(runtime, space, request.rerank) if request.HasField("rerank") else None
+        if reranker is not None:
+            reranker.check()
         items = items_of(request.queries, max_items=runtime.settings.max_items_per_call, field="queries")
         options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         outcome = embed_abandonable(space, items, options, context)
         start = time.perf_counter()
-        results = retrieval.search(index, outcome, top_k)
+        found = retrieval.search(index, outcome, request.queries, search)
+        if reranker is not None:
+            top_k = retrieval.check_top_k(request.top_k)
+            queries = outcome.vectors.astype(np.float32)
+            found = [reranker.rank(index, hits, queries[row], top_k) for row, hits in enumerate(found)]
+        texts_of = index if request.include_text else None
+        results = [retrieval.hits_message(hits, texts_of) for hits in found]
         heads_s = time.perf_counter() - start
         runtime.observer.heads_ran(options, method="Retrieve", heads=[request.index], heads_s=heads_s)
         retrieval.count(runtime, space, options, outcome, items, heads_s)
@@ -109,8 +137,10 @@ class HeadService(pb_grpc.HeadServiceServicer):
         runtime = self._gate.get()
         index, space = retrieval.open_index(runtime, request.index)
         top_k = retrieval.check_top_k(request.top_k)
-        if not request.history_ids and not request.history:
-            raise InvalidRequest("history_ids and history are empty; give at least one item that the user has seen")
+        if not request.history_ids and not request.history and not request.user_id:
+            raise InvalidRequest(
+                "user_id, history_ids and history are empty; give a user, or an item that they have seen"
+            )
         options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         items: NamedContents = HashContents(b"")
         if request.history:
@@ -130,8 +160,28 @@ class HeadService(pb_grpc.HeadServiceServicer):
         )
 
     def Answer(self, request: pb.AnswerRequest, context: grpc.ServicerContext) -> Iterator[pb.AnswerResponse]:
-        """Answer that generation is not served yet."""
-        raise NotImplementedYet("Answer is not served by this version; Retrieve finds the passages")
+        """Answer a question from an index's passages, word by word, with the passages at the end."""
+        call = Call.of(context, default_deadline_s=self._default_deadline_s)
+        runtime = self._gate.get()
+        index, space = retrieval.open_index(runtime, request.index)
+        search = answers.search_options(index, request)
+        max_tokens = runtime.answers.check_max_tokens(request.max_tokens)
+        items = answers.question_item(request.question)
+        options = call.options(
+            lane=content_pb2.LANE_INTERACTIVE, task=request.task or request.index, head=request.index
+        )
+        outcome = embed_abandonable(space, items, options, context)
+        if 0 in outcome.failures:
+            raise outcome.failures[0]
+        asker = Asker(call.deadline, threading.Event())
+        if not context.add_callback(lambda: runtime.answers.asker_left(asker)):
+            return
+        start = time.perf_counter()
+        passages = answers.find_passages(index, outcome.vectors[0].astype(np.float32), request.question, search)
+        yield from answers.replies(runtime.answers, request.question, passages, max_tokens=max_tokens, asker=asker)
+        heads_s = time.perf_counter() - start
+        runtime.observer.heads_ran(options, method="Answer", heads=[request.index], heads_s=heads_s)
+        retrieval.count(runtime, space, options, outcome, items, heads_s)
 
     def ListHeads(self, request: pb.ListHeadsRequest, context: grpc.ServicerContext) -> pb.ListHeadsResponse:
         """List the heads and indexes that can be asked."""
@@ -142,7 +192,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             description = pb.HeadDescription(
                 head=manifest.name,
                 version=manifest.version,
-                kind=_KINDS[manifest.task],
+                kind=predictions.KINDS[manifest.task],
                 labels=manifest.labels,
                 space_digest=bytes.fromhex(manifest.space_digest),
                 aliases=served.aliases,
@@ -171,31 +221,3 @@ def _items(request: pb.PredictRequest, runtime: Runtime) -> NamedContents:
     if request.content_hashes:
         return items_of_hashes(request.content_hashes, max_items=limit)
     return items_of(request.contents, max_items=limit)
-
-
-def _result(output: HeadOutput, selector: pb.HeadSelector, outcome: EmbedOutcome) -> pb.HeadResult:
-    scores = output.scores  # (n, labels)
-    if outcome.failures:
-        scores = scores.copy()
-        scores[list(outcome.failures)] = 0.0
-    indices = b""
-    if selector.top_k:
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : selector.top_k]  # (n, min(k, labels))
-        scores = np.take_along_axis(scores, best, axis=1)
-        indices = best.astype("<u4").tobytes()
-    return pb.HeadResult(
-        head=output.name,
-        version=output.version,
-        kind=_KINDS[output.task],
-        labels=output.labels,
-        scores=packed_float32(scores),
-        columns=scores.shape[1],
-        label_indices=indices,
-        thresholds=packed_float32(np.array(output.thresholds, np.float32)),
-        compute_time=content_pb2.Figure(
-            value=output.device_seconds,
-            basis=content_pb2.BASIS_ESTIMATED,
-            unit="s",
-            source="measured time of the call's heads, by this head's share of the multiplications",
-        ),
-    )

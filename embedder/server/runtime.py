@@ -11,6 +11,7 @@ from embedder.errors import Unavailable
 from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage_log import UsageLog
 from embedder.server.accounting import SpaceAccount
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.spaces import ServedSpace, Spaces
 from embedder.server.uploads import Uploads
 from embedder.telemetry.observer import ServiceObserver
@@ -35,6 +36,7 @@ class Runtime:
     fusions: FusionLibrary
     uploads: Uploads
     observer: ServiceObserver
+    answers: AnswerDesk
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
 

@@ -3,8 +3,9 @@
 from embedder_heads.errors import HeadError, HeadInvalid, HeadNameInvalid, HeadNotFound, HeadSpaceMismatch
 from embedder_heads.head_file import Head, HeadManifest, Metric, load_head, save_head
 from embedder_heads.kinds import HeadKind, Task
+from embedder_heads.plan import HeadOutput, PackedOutput
 from embedder_heads.registry import HeadRegistry
-from embedder_heads.runtime import HeadOutput, HeadRuntime, HeadSnapshot, RefreshReport, ServedHead
+from embedder_heads.runtime import HeadRuntime, HeadSnapshot, RefreshReport, ServedHead
 
 __all__ = [
     "Head",
@@ -20,6 +21,7 @@ __all__ = [
     "HeadSnapshot",
     "HeadSpaceMismatch",
     "Metric",
+    "PackedOutput",
     "RefreshReport",
     "ServedHead",
     "Task",

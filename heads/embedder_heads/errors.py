@@ -23,6 +23,10 @@ class IndexNotFound(ArtifactNotFound):
     """No index, version or alias has this name."""
 
 
+class UserNotFound(ArtifactNotFound):
+    """A recommender does not know this user."""
+
+
 class ArtifactInUse(HeadError):
     """A version that an alias still points to is not removed."""
 
@@ -57,3 +61,7 @@ class QueryInvalid(HeadError):
 
 class TrainingDataInvalid(HeadError):
     """A labelled file can't be read or learned from; the message names the row."""
+
+
+class GeneratorUnavailable(HeadError):
+    """No language model can answer: none is set, or it can't be loaded; the message says what to do."""

@@ -25,6 +25,13 @@ class Fields:
             raise error(f"{where} is not a JSON object")
         self._left: dict[str, object] = dict(document)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
+
+    def nested(self, name: str) -> Fields:
+        """Take an object; returns its fields."""
+        return Fields(self._take(name), where=f"{self._where}: {name}", error=self._error)
+
     def text(self, name: str) -> str:
         """Take a string."""
         value = self._take(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,39 +11,13 @@ from types import MappingProxyType
 import numpy as np
 
 from embedder_heads.errors import HeadError, HeadNotFound, QueryInvalid
-from embedder_heads.forward import head_scores
 from embedder_heads.head_file import Head, HeadManifest
-from embedder_heads.kinds import Floats, HeadKind, Task
+from embedder_heads.kinds import Floats
 from embedder_heads.names import CURRENT, parse_ref
+from embedder_heads.plan import HeadOutput, HeadPlan, PackedOutput
 from embedder_heads.registry import HeadRegistry, check_space
-from embedder_heads.stack import LinearStack
 
 _KEPT_PLANS = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HeadOutput:
-    """What one head says about every vector of a call.
-
-    Attributes:
-        name: the head.
-        version: the version that answered.
-        kind: how it computes.
-        task: what the scores mean.
-        labels: names of the columns of `scores`.
-        scores: (n, labels) float32; probabilities, or the numbers themselves for regression.
-        thresholds: per label, the score from which it is given; empty unless the task is multi-label.
-        device_seconds: measured time of the call's computation times this head's share of the multiplications.
-    """
-
-    name: str
-    version: int
-    kind: HeadKind
-    task: Task
-    labels: tuple[str, ...]
-    scores: Floats
-    thresholds: tuple[float, ...]
-    device_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +46,6 @@ class RefreshReport:
     refused: Mapping[str, str]
 
 
-class _Plan:
-    """The heads of one list of references, stacked; made once and kept with its snapshot."""
-
-    def __init__(self, heads: Sequence[Head]) -> None:
-        self.heads = tuple(heads)
-        self.linear = [number for number, head in enumerate(heads) if head.manifest.kind is HeadKind.LINEAR]
-        self.stack = LinearStack([heads[number] for number in self.linear]) if self.linear else None
-        sizes = np.array([sum(tensor.size for tensor in head.tensors.values()) for head in heads], np.float64)
-        self.shares: list[float] = (sizes / sizes.sum()).tolist()
-
-    def run(self, vectors: Floats) -> list[HeadOutput]:
-        started = time.perf_counter()
-        scores: list[Floats | None] = [None] * len(self.heads)
-        if self.stack is not None:
-            for number, block in zip(self.linear, self.stack.scores(vectors), strict=True):
-                scores[number] = block
-        filled = [block if block is not None else head_scores(self.heads[i], vectors) for i, block in enumerate(scores)]
-        seconds = time.perf_counter() - started
-        outputs = []
-        for head, block, share in zip(self.heads, filled, self.shares, strict=True):
-            m = head.manifest
-            outputs.append(
-                HeadOutput(m.name, m.version, m.kind, m.task, m.labels, block, m.thresholds, seconds * share)
-            )
-        return outputs
-
-
 class HeadSnapshot:
     """Every head that is served at one moment; immutable, so a call is answered from exactly one version of each."""
 
@@ -112,7 +58,7 @@ class HeadSnapshot:
         """
         self.heads = MappingProxyType(dict(heads))
         self.aliases = MappingProxyType(dict(aliases))
-        self._plans: OrderedDict[tuple[bytes, tuple[str, ...]], _Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[bytes, tuple[str, ...]], HeadPlan] = OrderedDict()
         self._lock = threading.Lock()
 
     def resolve(self, ref: str, space_digest: bytes) -> Head:
@@ -133,13 +79,23 @@ class HeadSnapshot:
 
     def predict(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> list[HeadOutput]:
         """Score vectors by several heads; see `HeadRuntime.predict`."""
-        heads = self._plan(tuple(refs), space_digest)
+        plan = self.plan(refs, space_digest)
+        self._check_vectors(plan, vectors)
+        return plan.run(vectors)
+
+    def predict_packed(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> PackedOutput:
+        """Score vectors by very many heads into one block; arguments and errors as of `HeadRuntime.predict`."""
+        plan = self.plan(refs, space_digest)
+        self._check_vectors(plan, vectors)
+        return plan.run_packed(vectors)
+
+    @staticmethod
+    def _check_vectors(plan: HeadPlan, vectors: Floats) -> None:
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             raise QueryInvalid(f"vectors are {vectors.dtype} of shape {vectors.shape}; heads take (n, dim) float32")
-        dim = heads.heads[0].manifest.dim if heads.heads else vectors.shape[1]
+        dim = plan.layout[0].dim if plan.layout else vectors.shape[1]
         if vectors.shape[1] != dim:
             raise QueryInvalid(f"vectors have dim {vectors.shape[1]}; the heads of this space take {dim}")
-        return heads.run(vectors)
 
     def served(self) -> list[ServedHead]:
         """List what is served, by name and version."""
@@ -150,14 +106,20 @@ class HeadSnapshot:
             ServedHead(head.manifest, tuple(sorted(pointing.get(key, ())))) for key, head in sorted(self.heads.items())
         ]
 
-    def _plan(self, refs: tuple[str, ...], space_digest: bytes) -> _Plan:
+    def plan(self, refs: Sequence[str], space_digest: bytes) -> HeadPlan:
+        """Return the heads of references made ready to run, the same object for the same references.
+
+        Raises:
+            HeadNameInvalid, HeadNotFound, HeadSpaceMismatch: a reference has no head of this space.
+        """
+        refs = tuple(refs)
         key = (space_digest, refs)
         with self._lock:
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
         if plan is None:
-            plan = _Plan([self.resolve(ref, space_digest) for ref in refs])
+            plan = HeadPlan([self.resolve(ref, space_digest) for ref in refs])
             with self._lock:
                 self._plans[key] = plan
                 while len(self._plans) > _KEPT_PLANS:

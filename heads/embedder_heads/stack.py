@@ -49,6 +49,10 @@ class LinearStack:
         """Outputs of all heads together."""
         return len(self._weight)
 
+    def rows_of(self, number: int) -> slice:
+        """Return where a head's labels stand in `block`, by the head's place in the order given."""
+        return self._rows[number]
+
     def scores(self, vectors: Floats) -> list[Floats]:
         """Score vectors by every head.
 
@@ -57,9 +61,14 @@ class LinearStack:
         Returns:
             Per head, in the order given, (n, labels) float32; views into one array that is the caller's.
         """
+        block = self.block(vectors)
+        return [block[rows].T for rows in self._rows]
+
+    def block(self, vectors: Floats) -> Floats:
+        """Score (n, dim) float32 vectors by every head: (rows, n) float32, the caller's; `rows_of` finds a head in it."""
         logits: Floats = self._weight @ vectors.T  # (rows, n): a head's rows lie together in memory
         logits += self._bias
         for rows, task, labels in self._groups:
             heads = (rows.stop - rows.start) // labels
             activate(logits[rows].reshape(heads, labels, len(vectors)), task)
-        return [logits[rows].T for rows in self._rows]
+        return logits

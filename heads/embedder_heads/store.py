@@ -179,6 +179,22 @@ class VersionedStore:
                 )
             self.folder(name, version).rename(staging / str(version))
 
+    def compact(self, name: str) -> list[int]:
+        """Remove every version of a name that no alias points to; returns these versions, rising.
+
+        Raises:
+            ArtifactNotFound: nothing is published under the name.
+        """
+        if not self.versions(name):
+            raise self._not_found(f"nothing is published as {name!r}; there are {self.names() or 'no names'}")
+        with self._writing() as staging:
+            aliases = self.aliases(name)
+            kept = {aliases.target(alias) for alias in aliases.history}
+            gone = [version for version in sorted(self.versions(name)) if version not in kept]
+            for version in gone:
+                self.folder(name, version).rename(staging / str(version))
+        return gone
+
     def _write_aliases(self, name: str, aliases: Aliases) -> None:
         listed = [
             {"alias": alias, "versions": list(versions[-_HISTORY:])}

@@ -236,6 +236,8 @@ def predict(server: ScriptedServer, request: Any, context: Any) -> Any:
     by_hash = [content_pb2.Content(content_hash=packed[start : start + 32]) for start in range(0, len(packed), 32)]
     matrix, sources, errors = judge(server, by_hash or request.contents)
     scores = np.abs(matrix[:, : len(LABELS)])  # (n, labels)
+    if request.head_refs:
+        return predict_packed(request, scores, sources, errors)
     results = []
     for selector in request.heads:
         result = head_service_pb2.HeadResult(
@@ -253,6 +255,41 @@ def predict(server: ScriptedServer, request: Any, context: Any) -> Any:
     vectors = pack(matrix, request.options.dtype) if request.include_vectors else None
     return head_service_pb2.PredictResponse(
         results=results, sources=sources, errors=errors, vectors=vectors, provenance=PROVENANCE, cost=cost(0.25)
+    )
+
+
+def predict_packed(request: Any, scores: Matrix, sources: Any, errors: Any) -> Any:
+    digest = content_digest(Text("\n".join(request.head_refs)))
+    layout = [
+        head_service_pb2.HeadLayout(
+            head=head,
+            version=3,
+            kind=head_service_pb2.HEAD_KIND_MULTI_LABEL,
+            labels=LABELS,
+            thresholds=[0.25, 0.5, 0.75],
+        )
+        for head in request.head_refs
+    ]
+    packed = head_service_pb2.PackedResults(
+        scores=np.concatenate([scores.T] * len(layout)).astype("<f4").tobytes(),
+        layout_digest=digest,
+        layout=[] if request.known_layout == digest else layout,
+        compute_seconds=np.arange(len(layout), dtype="<f4").tobytes(),
+    )
+    return head_service_pb2.PredictResponse(
+        packed=packed, sources=sources, errors=errors, provenance=PROVENANCE, cost=cost(0.25)
+    )
+
+
+def score(server: ScriptedServer, request: Any, context: Any) -> Any:
+    packed = request.candidate_hashes
+    count = len(packed) // 32 or len(request.candidate_ids)
+    return head_service_pb2.ScoreResponse(
+        scores=np.arange(count, dtype="<f4").tobytes(),
+        scale="cosine",
+        errors=[item_error(0, 5, "CONTENT_NOT_CACHED", "no tier holds this hash")],
+        provenance=PROVENANCE,
+        cost=cost(0.25),
     )
 
 
@@ -358,6 +395,7 @@ DEFAULTS: dict[str, Callable[[ScriptedServer, Any, Any], Any]] = {
     "EmbedUpload": embed_upload,
     "Lookup": lookup,
     "Predict": predict,
+    "Score": score,
     "Retrieve": retrieve,
     "Recommend": recommend,
     "Answer": answer,

@@ -22,6 +22,7 @@ def test_every_rpc_has_a_client_method(server: Any, client: Any) -> None:
     client.predict(["a"], ["topic"])
     client.retrieve("photos", ["a"])
     client.recommend("films", history_ids=["1"])
+    client.score("a", hashes=[hash_text("b")])
     list(client.answer("docs", "what is it"))
     for ask in (client.list_heads, client.savings, client.spaces, client.cache_stats, client.limits):
         ask()

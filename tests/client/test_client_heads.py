@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from embedder_client import errors, hash_text, hash_texts
+from embedder_client import NumberRange, errors, hash_text, hash_texts
 from embedder_client.v1 import savings_service_pb2
 
 TEXTS = [f"text {number}" for number in range(700)]
@@ -50,6 +50,64 @@ def test_head_that_changes_between_parts_fails_the_call(server: Any, connect: An
     server.scripts["Predict"] = promote
     with pytest.raises(errors.FailedPrecondition, match="head topic changed"):
         connect(max_request_items=1).predict(["a", "bb"], ["topic"])
+
+
+def test_many_heads_come_as_one_block_whose_layout_crosses_once(server: Any, connect: Any) -> None:
+    client = connect(max_request_items=2)
+    heads = ["topic", "tone", "spam"]
+    for _ in range(2):
+        result = client.predict(["a", "", "c"], heads, packed_scores=True)
+        assert [prediction.head for prediction in result.predictions] == heads
+        tone = result["tone"]
+        assert (tone.version, tone.kind, tone.labels) == (3, "multi_label", server.labels)
+        np.testing.assert_array_equal(tone.scores, client.predict(["a", "", "c"], ["tone"])["tone"].scores)
+        np.testing.assert_array_equal(tone.thresholds, [0.25, 0.5, 0.75])
+        assert tone.compute_time.value == 2.0  # two parts of one second each
+    known = [bool(request.known_layout) for request in server.requests("Predict") if request.head_refs]
+    assert known == [False, False, True, True]
+    whole = client.predict(["a"], heads, packed_scores=True).predictions
+    assert whole.matrix.shape == (9, 1)
+    assert [prediction.head for prediction in whole[1:]] == heads[1:]
+    with pytest.raises(errors.InvalidRequest, match="leave out top_k"):
+        client.predict(["a"], heads, packed_scores=True, top_k=1)
+
+
+def test_layout_that_nobody_told_is_an_error(server: Any, client: Any) -> None:
+    def forgetful(request: Any, context: Any) -> Any:
+        answer = server.honest("Predict", request, context)
+        answer.packed.ClearField("layout")
+        return answer
+
+    server.scripts["Predict"] = forgetful
+    with pytest.raises(errors.Internal, match="layout"):
+        client.predict(["a"], ["topic"], packed_scores=True)
+
+
+def test_score_ranks_candidates_and_leaves_out_the_failed(server: Any, client: Any) -> None:
+    result = client.score("a query", hashes=hash_texts(["a", "b", "c"]), task="ranking")
+    assert result.scores.tolist() == [0, 1, 2]
+    assert (result.scale, len(result), result.ranked()) == ("cosine", 3, [2, 1])
+    client.score(index="films", user_id="7", history_ids=["x"], history_hashes=[hash_text("y")], ids=["p", "q"])
+    by_hash, by_id = server.requests("Score")
+    assert by_hash.query.text == "a query"
+    assert (by_id.user_id, list(by_id.candidate_ids), len(by_id.history_hashes)) == ("7", ["p", "q"], 32)
+    for options in ({}, {"hashes": [hash_text("a")], "ids": ["p"]}):
+        with pytest.raises(errors.InvalidRequest, match="candidates"):
+            client.score("a query", **options)
+
+
+def test_filters_and_users_go_along_with_recommend(server: Any, client: Any) -> None:
+    wanted = {"genre": ["War", "Crime"], "name": "Heat", "year": NumberRange(1990), "rank": 3, "size": [1, 2]}
+    client.recommend("films", user_id="7", filters=wanted)
+    [request] = server.requests("Recommend")
+    sent = {entry.field: entry for entry in request.filters}
+    assert request.user_id == "7"
+    assert [list(sent["genre"].texts), list(sent["name"].texts)] == [["War", "Crime"], ["Heat"]]
+    assert [list(sent["rank"].numbers), list(sent["size"].numbers)] == [[3.0], [1.0, 2.0]]
+    assert (sent["year"].range.low, sent["year"].range.HasField("high")) == (1990.0, False)
+    for wrong in ([], ["a", 1], [None]):
+        with pytest.raises(errors.InvalidRequest, match="filter genre="):
+            client.recommend("films", user_id="7", filters={"genre": wrong})
 
 
 def test_retrieve_gives_hits_for_each_query(server: Any, connect: Any) -> None:

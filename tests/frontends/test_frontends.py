@@ -125,7 +125,12 @@ def test_usage_is_the_tenants_whichever_front_end_is_asked(service: Processes) -
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("metrics_address", "127.0.0.1:0"), ("dashboard", True), ("trace_endpoint", "http://127.0.0.1:4317")],
+    [
+        ("metrics_address", "127.0.0.1:0"),
+        ("dashboard", True),
+        ("trace_endpoint", "http://127.0.0.1:4317"),
+        ("answer_load", "start"),
+    ],
 )
 def test_what_one_process_alone_serves_is_refused_at_the_start(setting: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting}.*frontends=1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,6 +76,21 @@ def test_stacked_heads_score_as_they_do_alone(registry: HeadRegistry, make_head:
         assert (output.name, output.labels, output.thresholds) == (alone.name, alone.labels, alone.thresholds)
         np.testing.assert_allclose(output.scores, alone.scores, rtol=1e-5, atol=1e-6)
     assert sum(output.device_seconds for output in together) > 0
+
+
+def test_one_block_says_what_each_head_says(registry: HeadRegistry, make_head: MakeHead, vectors: Floats) -> None:
+    for number, (kind, task) in enumerate(itertools.product(HeadKind, Task)):
+        registry.publish(make_head(f"h{number}", kind=kind, task=task))
+    snapshot = HeadRuntime(registry).snapshot
+    for refs in (["h2", "h0", "h5", "h1", "h8", "h2"], ["h1"], ["h4", "h3"]):
+        packed = snapshot.predict_packed(vectors, refs, SPACE)
+        single = snapshot.predict(vectors, refs, SPACE)
+        np.testing.assert_array_equal(packed.scores, np.concatenate([output.scores.T for output in single]))
+        assert [manifest.name for manifest in packed.layout] == refs
+        assert len(packed.head_seconds) == len(refs)
+    digest = snapshot.predict_packed(vectors, ["h1"], SPACE).layout_digest
+    assert digest == snapshot.predict_packed(vectors[:1], ["h1@1"], SPACE).layout_digest
+    assert digest != snapshot.predict_packed(vectors, ["h0"], SPACE).layout_digest
 
 
 def test_extreme_logits_stay_finite(registry: HeadRegistry, make_head: MakeHead, vectors: Floats) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from embedder.cli import training_options
@@ -42,7 +43,11 @@ class StandIn:
         failures = [SimpleNamespace(index=i, message="too bad") for i, c in enumerate(contents) if "bad" in c.text]
         provenance = SimpleNamespace(space_digest=SPACE)
         return SimpleNamespace(
-            vectors=vectors, failures=failures, provenance=provenance, sources=["computed"] * len(contents)
+            vectors=vectors,
+            failures=failures,
+            provenance=provenance,
+            sources=["computed"] * len(contents),
+            segments={},
         )
 
     def _vector(self, text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -92,6 +97,21 @@ def test_labelled_file_becomes_a_served_head(tmp_path: Path, labelled: Path) -> 
     assert "topic" in _run("list", "--heads-dir", heads)
 
 
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_report_page_shows_what_was_held_out(tmp_path: Path, labelled: Path, kind: str) -> None:
+    report = tmp_path / "report"
+    _run("train", labelled, "--name", "topic", "--heads-dir", tmp_path, "--kind", kind, "--report", report)
+    page = (report / "report.html").read_text()
+    pictures = {"confusion", "calibration", "precision_recall"} | ({"learning"} if kind == "mlp" else set())
+    assert {file.stem for file in report.glob("*.png")} == pictures
+    for name in pictures:
+        assert f'src="{name}.png"' in page
+        with Image.open(report / f"{name}.png") as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 2  # something was drawn
+    metrics = HeadRegistry(tmp_path).resolve("topic").manifest.metrics
+    assert f"{metrics['accuracy'].value:.4f}" in page
+
+
 def test_versions_move_as_told(tmp_path: Path, labelled: Path) -> None:
     heads, out = tmp_path / "heads", tmp_path / "candidate"
     _run("train", labelled, "--name", "topic", "--heads-dir", heads, "--kind", "linear")
@@ -137,6 +157,7 @@ def test_file_of_items_becomes_an_index(tmp_path: Path) -> None:
     assert "30 users, 60 interactions" in said
     library = IndexLibrary(indexes)
     assert library.recommender_of(library.open("words")) is not None
+    assert sorted(library.open("words").texts() or []) == sorted(row["text"] for row in rows), "the texts stay"
     _run("index", "rollback", "words", "--indexes-dir", indexes)
     _run("index", "promote", "words@1", "prod", "--indexes-dir", indexes)
     _run("index", "rollback", "words@prod", "--indexes-dir", indexes, code=1)

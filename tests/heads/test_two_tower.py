@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embedder_heads.errors import IndexInvalid, QueryInvalid, TrainingDataInvalid
+from embedder_heads.errors import IndexInvalid, QueryInvalid, TrainingDataInvalid, UserNotFound
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.index.metadata import Metadata
-from embedder_heads.recommendation.recommender import recommend
+from embedder_heads.recommendation.recommender import recommend, seen_by
 from embedder_heads.recommendation.tags import tags_of
 from embedder_heads.recommendation.two_tower import TwoTower
 from embedder_heads.training import two_tower as training
@@ -162,11 +162,50 @@ def test_recommender_comes_back_from_its_files_and_damage_is_refused(tower: TwoT
         TwoTower.load(tmp_path)
 
 
+def test_user_is_known_by_what_the_training_file_said(world: World, tower: TwoTower, tmp_path: Path) -> None:
+    library = IndexLibrary(tmp_path)
+    ids = list(world.catalogue.ids)
+    users = {"ann": [ids[0], ids[3], "gone"], "bob": [ids[1]], "new": []}
+    library.publish(
+        "shop", world.catalogue.vectors, ids, world.metadata, space_digest=bytes(32), tower=tower, users=users
+    )
+    library.refresh()
+    recommender = library.recommender_of(library.open("shop"))
+    assert recommender is not None
+    assert [seen_by(recommender, user) for user in ("ann", "bob", "new", "")] == [[ids[0], ids[3]], [ids[1]], [], []]
+    with pytest.raises(UserNotFound, match="'eve' is not among the 3"):
+        seen_by(recommender, "eve")
+    with pytest.raises(UserNotFound, match="no trained recommender"):
+        seen_by(None, "ann")
+    library.remove_items("shop", [ids[0]])  # users go along to the next version
+    library.refresh()
+    assert seen_by(library.recommender_of(library.open("shop")), "ann") == [ids[3]]
+    broken = next(tmp_path.glob("shop/2/users.seen.npy"))
+    np.save(broken, np.full_like(np.load(broken), ITEMS))
+    with pytest.raises(IndexInvalid, match="outside the index"):
+        IndexLibrary(tmp_path).open("shop@2")
+
+
+def test_score_of_a_candidate_is_its_score_when_recommended(library: IndexLibrary, world: World) -> None:
+    index = library.open("shop")
+    recommender = library.recommender_of(index)
+    assert recommender is not None
+    history = [world.catalogue.ids[0], world.catalogue.ids[3]]
+    hits = recommender.recommend(5, history_ids=history)
+    rows = index.rows_of([hit.id for hit in hits])
+    scores = recommender.score(history_ids=history, history_vectors=None, rows=rows)
+    np.testing.assert_allclose(scores, [hit.score for hit in hits], rtol=1e-5)
+    unseen = world.catalogue.vectors[-2:]
+    as_new = recommender.score(history_ids=history, history_vectors=None, vectors=unseen)
+    assert as_new.shape == (2,)
+    assert np.isfinite(as_new).all()
+
+
 def test_histories_are_read_in_order_of_time(tmp_path: Path) -> None:
     path = tmp_path / "seen.csv"
     path.write_text("user,item,at\nann,b,3\nbob,a,1\nann,a,1\nann,gone,2\nann,c,3\n")
     histories = read_histories(path, ["a", "b", "c"], user="user", item="item", time="at")
-    assert [history.tolist() for history in histories] == [[0, 1, 2], [0]]
+    assert {user: history.tolist() for user, history in histories.items()} == {"ann": [0, 1, 2], "bob": [0]}
     with pytest.raises(TrainingDataInvalid, match="row 1 has no column 'who'"):
         read_histories(path, ["a"], user="who", item="item", time="")
     with pytest.raises(TrainingDataInvalid, match="no interaction"):

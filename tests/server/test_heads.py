@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from embedder_client import Client, ItemSource, errors, hash_texts
+from embedder.server.accounting import head_label
+from embedder_client import Client, ContentHash, ItemSource, NumberRange, Rerank, Text, errors, hash_text, hash_texts
 from embedder_heads import Head, HeadKind, HeadManifest, HeadRegistry, Task
+from embedder_heads.training.classification import train_head
+from embedder_heads.training.examples import make_examples
+from embedder_heads.training.interactions import Catalogue
+from embedder_heads.training.options import TrainOptions
+from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
+from embedder_heads.training.vectors import embed_contents
 
 from .conftest import Running
 from .pictures import as_file, photo
@@ -74,6 +83,155 @@ def test_heads_run_on_content_hashes_alone(running: Running, client: Client) -> 
     assert result["by-hash"].ranked(0)[0][0] == "sport"
 
 
+def test_many_heads_come_as_one_block(running: Running, client: Client) -> None:
+    for name in ("block-a", "block-b"):
+        _publish(running, client, name)
+    _publish(running, client, "block-c", task=Task.MULTI_LABEL)
+    heads, texts = ["block-c", "block-a", "block-b@1"], ["The team won the match", "", "The bank cut its rates"]
+    before = client.savings(group_by="").total.encodes
+    for _ in range(2):  # the second answer leaves the layout out
+        packed = client.predict(texts, heads, packed_scores=True)
+        single = client.predict(texts, heads)
+        for one, other in zip(packed.predictions, single.predictions, strict=True):
+            assert (one.head, one.version, one.kind, one.labels) == (
+                other.head,
+                other.version,
+                other.kind,
+                other.labels,
+            )
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+    assert [failure.index for failure in packed.failures] == [1]
+    assert not packed["block-a"].scores[1].any()
+    assert client.savings(group_by="").total.encodes <= before + 2
+    rows = {row.group: row for row in client.savings(group_by="task").rows}
+    assert rows["block-a"].contents_asked == rows["block-b"].contents_asked == 12
+    with pytest.raises(errors.NotFound, match="no-such"):
+        client.predict(texts, ["block-a", "no-such"], packed_scores=True)
+
+
+def test_candidates_are_scored_by_hash_alone(running: Running, client: Client) -> None:
+    vectors = client.embed([*SPORT, *MONEY, "a cup final"], dtype="float32").vectors
+    hashes = hash_texts([*SPORT, *MONEY, "never seen"])
+    for query in ("a cup final", ContentHash(hash_text("a cup final"))):
+        result = client.score(query, hashes=hashes)
+        np.testing.assert_allclose(result.scores[:6], vectors[:6] @ vectors[6], atol=1e-3)
+        assert result.scale == "cosine"
+        assert [(failure.index, failure.reason) for failure in result.failures] == [(6, "CONTENT_NOT_CACHED")]
+    taste = client.score(history_hashes=hash_texts(MONEY[:1]), hashes=hash_texts([SPORT[0], MONEY[1]]))
+    assert taste.ranked()[0] == 1
+    with pytest.raises(errors.NotFound):
+        client.score(ContentHash(bytes(32)), hashes=hashes)
+
+
+def test_users_and_ids_are_scored_and_filtered_by_their_index(running: Running, client: Client) -> None:
+    items = {f"sport {number}": text for number, text in enumerate(SPORT)}
+    items |= {f"money {number}": text for number, text in enumerate(MONEY)}
+    vectors = client.embed(list(items.values()), dtype="float32").vectors
+    metadata = [{"section": name.split()[0], "number": int(name.split()[1])} for name in items]
+    catalogue = Catalogue(tuple(items), vectors, ((),) * len(items))
+    tower = train_two_tower(
+        catalogue,
+        [np.array([0, 1, 2]), np.array([3, 4, 5])],
+        options=TwoTowerOptions(axes=4, width=4, side=4, epochs=1),
+    )
+    digest, users = running.runtime.spaces.resolve("").digest, {"ann": ["sport 0", "sport 1"]}
+    running.runtime.indexes.publish(
+        "paper", vectors, list(items), metadata, space_digest=digest, tower=tower, users=users
+    )
+    _wait_until(lambda: any(index.index == "paper" for index in client.list_heads().indexes))
+    hits = client.recommend("paper", user_id="ann", top_k=6).hits
+    assert {hit.id for hit in hits} == set(items) - set(users["ann"])
+    scored = client.score(index="paper", user_id="ann", ids=[*(hit.id for hit in hits), "no such item"])
+    np.testing.assert_allclose(scored.scores[:-1], [hit.score for hit in hits], rtol=1e-4)
+    assert (scored.scale, [failure.index for failure in scored.failures]) == ("logit", [4])
+    money = client.recommend("paper", user_id="ann", filters={"section": "money", "number": NumberRange(1)}).hits
+    assert {hit.id for hit in money} == {"money 1", "money 2"}
+    with pytest.raises(errors.NotFound, match="'eve'"):
+        client.recommend("paper", user_id="eve")
+    with pytest.raises(errors.InvalidRequest, match="holds numbers"):
+        client.recommend("paper", user_id="ann", filters={"number": "1"})
+    with pytest.raises(errors.InvalidRequest, match="no field 'shelf'"):
+        client.recommend("paper", user_id="ann", filters={"shelf": "a"})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"query": "x", "history_hashes": [bytes(32)], "hashes": [bytes(32)]}, "both a query and a user"),
+        ({"hashes": [bytes(32)]}, "neither a query nor a user"),
+        ({"query": "x", "ids": ["a"]}, "name it in `index`"),
+        ({"history_hashes": [bytes(32)], "hashes": [bytes(32)]}, "nothing of the history"),
+    ],
+)
+def test_what_can_not_be_scored_is_told(client: Client, options: Any, words: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match=words):
+        client.score(**options)
+
+
+def test_second_head_on_the_same_contents_encodes_nothing(client: Client) -> None:
+    contents = [Text(f"{text} once more") for text in (*SPORT, *MONEY)]
+    first = embed_contents(client, contents, task="train first")
+    second = embed_contents(client, contents, task="train second")
+    assert (first.computed, second.computed) == (6, 0)
+    rows = {row.group: row for row in client.savings(group_by="task").rows}
+    assert (rows["train first"].encodes, rows["train second"].encodes) == (6, 0)
+    for name, found in (("first", first), ("second", second)):
+        examples = make_examples(found.vectors, ["sport"] * 3 + ["money"] * 3, task=Task.SINGLE_LABEL)
+        train_head(examples, name=name, space_digest=found.space_digest, options=TrainOptions(folds=2))
+
+
+def test_hot_swaps_under_load_fail_no_call_and_mix_no_versions(running: Running, client: Client) -> None:
+    """Each version's bias is its own number, so that an answer made of two versions would give itself away."""
+    space = running.runtime.spaces.resolve("")
+    registry, swaps = HeadRegistry(running.runtime.settings.heads_path), 60
+
+    def publish(number: int) -> None:
+        manifest = HeadManifest(
+            name="swapped",
+            kind=HeadKind.LINEAR,
+            task=Task.REGRESSION,
+            space_digest=space.digest.hex(),
+            dim=space.info.dim,
+            labels=("number",),
+            thresholds=(),
+            data_digest="0" * 64,
+        )
+        tensors = {"weight": np.zeros((1, space.info.dim), np.float32), "bias": np.full(1, number, np.float32)}
+        registry.publish(Head(manifest, tensors), alias="prod")
+        running.runtime.heads.refresh()
+
+    publish(1)
+    client.embed(SPORT)
+    stop, faults, seen = threading.Event(), [], [set[int](), set[int]()]
+
+    def ask(versions: set[int], packed: bool) -> None:
+        while not stop.is_set():
+            try:
+                result = client.predict(SPORT, ["swapped", "swapped@prod"], packed_scores=packed)
+            except errors.EmbedderClientError as error:
+                faults.append(repr(error))
+                continue
+            bare, prod = result.predictions
+            if {*bare.scores.ravel().tolist()} != {float(bare.version)}:
+                faults.append(f"version {bare.version} said {bare.scores}")
+            if {*prod.scores.ravel().tolist()} != {float(prod.version)}:
+                faults.append(f"version {prod.version} said {prod.scores}")
+            versions.add(bare.version)
+
+    threads = [threading.Thread(target=ask, args=(seen[packed], bool(packed))) for packed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(2, swaps + 2):
+            publish(number)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert faults == []
+    assert all(len(versions) > 3 for versions in seen)
+
+
 def test_unknown_head_is_told_before_anything_is_computed(client: Client) -> None:
     before = client.savings(group_by="").total.encodes
     with pytest.raises(errors.NotFound, match="no-such-head"):
@@ -123,8 +281,11 @@ def test_each_head_counts_as_a_task_unless_the_call_names_one(running: Running, 
 def _build_index(running: Running, client: Client, name: str, items: dict[str, str | bytes]) -> None:
     vectors = client.embed(list(items.values()), dtype="float32").vectors
     digest = running.runtime.spaces.resolve("").digest
-    metadata = [{"kind": type(item).__name__} for item in items.values()]
-    running.runtime.indexes.publish(name, vectors, list(items), metadata, space_digest=digest)
+    metadata = [{"kind": type(item).__name__, "size": len(item)} for item in items.values()]
+    texts = [item if isinstance(item, str) else "" for item in items.values()]
+    running.runtime.indexes.publish(
+        name, vectors, list(items), metadata, space_digest=digest, texts=texts if any(texts) else None
+    )
     _wait_until(lambda: any(index.index == name for index in client.list_heads().indexes))
 
 
@@ -133,9 +294,79 @@ def test_text_finds_pictures(running: Running, client: Client) -> None:
     _build_index(running, client, "pictures", {name: as_file(photo(name), "PNG") for name in names})
     result = client.retrieve("pictures", ["a cat", "a cup of coffee", "a rocket", ""], top_k=2)
     assert [hits[0].id for hits in result.results[:3]] == list(names)
-    assert result.results[0][0].metadata == {"kind": "bytes"}
+    assert result.results[0][0].metadata["kind"] == "bytes"
     assert result.results[3] == []
     assert [failure.index for failure in result.failures] == [3]
+
+
+def test_picture_finds_pictures(running: Running, client: Client) -> None:
+    _build_index(
+        running, client, "photos", {name: as_file(photo(name), "PNG") for name in ("chelsea", "coffee", "rocket")}
+    )
+    # Another file of the same picture: other bytes, so its vector is computed, not looked up.
+    result = client.retrieve("photos", [as_file(photo("coffee"), "JPEG")], top_k=1)
+    assert result.results[0][0].id == "coffee"
+    with pytest.raises(errors.InvalidRequest, match="keeps no texts"):
+        client.retrieve("photos", ["coffee"], mode="lexical")
+
+
+def _news() -> dict[str, str | bytes]:
+    return {f"sport {row}": text for row, text in enumerate(SPORT)} | {
+        f"money {row}": text for row, text in enumerate(MONEY)
+    }
+
+
+def test_words_and_vectors_find_together(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    [words] = client.retrieve("articles", ["marathon"], mode="lexical", include_text=True).results
+    assert [(hit.id, hit.text) for hit in words] == [("sport 1", SPORT[1])]
+    [both, failed] = client.retrieve("articles", ["marathon runners", ""], mode="hybrid", top_k=6).results
+    assert both[0].id == "sport 1"
+    assert len(both) == 6
+    assert both[0].text == ""
+    assert failed == []
+    with pytest.raises(errors.InvalidRequest, match="no text"):
+        client.retrieve("articles", [as_file(photo("coffee"), "PNG")], mode="hybrid")
+
+
+def test_filters_decide_what_may_be_found(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    short = {
+        f"{kind} {row}"
+        for kind, texts in (("sport", SPORT), ("money", MONEY))
+        for row, text in enumerate(texts)
+        if len(text) < 40
+    }
+    for mode in ("dense", "hybrid"):
+        [hits] = client.retrieve(
+            "articles", ["a match"], mode=mode, top_k=6, filters={"size": NumberRange(high=39), "kind": "str"}
+        ).results
+        assert {hit.id for hit in hits} == short
+    [none] = client.retrieve("articles", ["a match"], filters={"kind": ["bytes", "int"]}).results
+    assert none == []
+    for filters, words in (
+        ({"colour": "red"}, "no field 'colour'"),
+        ({"size": "39"}, "holds numbers"),
+        ({"kind": NumberRange(1, 2)}, "holds texts"),
+        ({"size": NumberRange(5, 1)}, "low is at most high"),
+        ({"size": []}, "is no text, number"),
+    ):
+        with pytest.raises(errors.InvalidRequest, match=words):
+            client.retrieve("articles", ["a match"], filters=filters)
+
+
+def test_found_items_are_ranked_again_by_a_head(running: Running, client: Client) -> None:
+    _build_index(running, client, "articles", _news())
+    _publish(running, client, "ranker")
+    by_money = client.retrieve("articles", [SPORT[0]], top_k=3, rerank=Rerank(6, "ranker", "money")).results[0]
+    assert {hit.id for hit in by_money} == {"money 0", "money 1", "money 2"}
+    assert [hit.score for hit in by_money] == sorted((hit.score for hit in by_money), reverse=True)
+    exact = client.retrieve("articles", [SPORT[0]], top_k=1, mode="lexical", rerank=Rerank()).results[0]
+    assert (exact[0].id, round(exact[0].score, 2)) == ("sport 0", 1.0)
+    with pytest.raises(errors.InvalidRequest, match="sport, money"):
+        client.retrieve("articles", ["x"], rerank=Rerank(head="ranker", label="art"))
+    with pytest.raises(errors.NotFound, match="no-such-head"):
+        client.retrieve("articles", ["x"], rerank=Rerank(head="no-such-head"))
 
 
 def test_recommendation_leaves_out_what_was_seen_by_id_or_by_content(running: Running, client: Client) -> None:
@@ -156,7 +387,7 @@ def test_recommendation_leaves_out_what_was_seen_by_id_or_by_content(running: Ru
         (lambda client: client.recommend("no-such-index", history_ids=["x"]), errors.NotFound, "no-such-index"),
         (lambda client: client.retrieve("../etc", ["x"]), errors.InvalidRequest, "etc"),
         (lambda client: client.predict(["x"], heads=["../etc"]), errors.InvalidRequest, "etc"),
-        (lambda client: list(client.answer("news", "why?")), errors.Unimplemented, "Answer"),
+        (lambda client: list(client.answer("no-such-index", "why?")), errors.NotFound, "no-such-index"),
     ],
 )
 def test_wrong_names_are_told(client: Client, ask, error, words) -> None:  # type: ignore[no-untyped-def]
@@ -176,3 +407,10 @@ def test_rows_of_the_savings_add_up_to_the_total(client: Client) -> None:
     assert two.device_time_saved is not None
     assert two.device_time_saved.value > 0
     assert report.assumptions
+
+
+def test_label_of_very_many_heads_stays_small() -> None:
+    assert head_label(["topic", "mood"]) == "mood+topic"
+    names = [f"head-{number:04}" for number in range(1_000)]
+    assert head_label(names[:8]) == "+".join(names[:8])
+    assert head_label(names) == "+".join(names[:8]) + "+992 more"

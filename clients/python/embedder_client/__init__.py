@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from embedder_client.contents import ContentHash, Image, Post, Text, Video, VideoFile
     from embedder_client.errors import EmbedderClientError
     from embedder_client.figures import Basis, BatchShape, Cost, Figure, Provenance, Timings
+    from embedder_client.filters import NumberRange, Rerank
     from embedder_client.heads import (
+        AnswerEnd,
         AnswerPiece,
         HeadInfo,
         HeadKind,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         PredictResult,
         RecommendResult,
         RetrieveResult,
+        ScoreResult,
     )
     from embedder_client.reports import CacheStats, SpaceInfo, SpaceList
     from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult, VideoSegments
@@ -52,7 +55,9 @@ _MODULES = {
     "contents": ("ContentHash", "Image", "Post", "Text", "Video", "VideoFile"),
     "errors": ("EmbedderClientError",),
     "figures": ("Basis", "BatchShape", "Cost", "Figure", "Provenance", "Timings"),
+    "filters": ("NumberRange", "Rerank"),
     "heads": (
+        "AnswerEnd",
         "AnswerPiece",
         "HeadInfo",
         "HeadKind",
@@ -63,6 +68,7 @@ _MODULES = {
         "PredictResult",
         "RecommendResult",
         "RetrieveResult",
+        "ScoreResult",
     ),
     "reports": ("CacheStats", "SpaceInfo", "SpaceList"),
     "savings": (
@@ -81,6 +87,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AnswerEnd",
     "AnswerPiece",
     "AsyncClient",
     "Basis",
@@ -105,16 +112,19 @@ __all__ = [
     "ItemFailure",
     "ItemSource",
     "LookupResult",
+    "NumberRange",
     "PackedVectors",
     "Post",
     "PredictResult",
     "Provenance",
     "RecommendResult",
+    "Rerank",
     "RetrieveResult",
     "RoadCost",
     "SavingsFormula",
     "SavingsReport",
     "SavingsRow",
+    "ScoreResult",
     "SensitivityPoint",
     "SpaceInfo",
     "SpaceList",

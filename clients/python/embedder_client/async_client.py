@@ -29,7 +29,8 @@ from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
 from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderClientError, Internal
-from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.layouts import LayoutCache
 from embedder_client.plans import Calls, Plan, Rpc
 from embedder_client.pushback import wait_before_retry_s
 from embedder_client.reports import CacheStats, SpaceList
@@ -62,6 +63,7 @@ class AsyncClient:
         self._credentials = channel_credentials(target, self.settings)
         self._connection: Connection | None = None
         self._closed = False
+        self._layouts = LayoutCache()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -103,7 +105,11 @@ class AsyncClient:
         **options: Unpack[declared.PredictOptions],
     ) -> PredictResult:
         """Score contents, or `hashes`, with several heads at once; see `Client.predict`."""
-        return await self._run(plans.predict(self.settings, contents, heads, options))
+        return await self._run(plans.predict(self.settings, contents, heads, options, layouts=self._layouts))
+
+    async def score(self, query: ContentLike | None = None, **options: Unpack[declared.ScoreOptions]) -> ScoreResult:
+        """Score candidates for one query or user; see `Client.score`."""
+        return await self._run(plans.score(self.settings, query, options))
 
     async def retrieve(
         self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]

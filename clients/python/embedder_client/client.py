@@ -21,7 +21,8 @@ from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
 from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
-from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.layouts import LayoutCache
 from embedder_client.plans import Calls, Plan, Rpc
 from embedder_client.pushback import wait_before_retry_s
 from embedder_client.reports import CacheStats, SpaceList
@@ -52,6 +53,7 @@ class Client:
         self._tracing = call_tracing(self.settings, target)
         self._connection = open_connection(grpc, target, self.settings, channel_credentials(target, self.settings))
         self._closed = False
+        self._layouts = LayoutCache()
 
     def __enter__(self) -> Client:
         return self
@@ -106,7 +108,11 @@ class Client:
             heads: names, with a version or alias if wanted ("topic@3"); or name to `top_k`.
             options: see `PredictOptions`.
         """
-        return self._run(plans.predict(self.settings, contents, heads, options))
+        return self._run(plans.predict(self.settings, contents, heads, options, layouts=self._layouts))
+
+    def score(self, query: ContentLike | None = None, **options: Unpack[declared.ScoreOptions]) -> ScoreResult:
+        """Score hundreds of candidates for one query, or for one user by `user_id`, `history_ids` or `history_hashes`."""
+        return self._run(plans.score(self.settings, query, options))
 
     def retrieve(
         self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]

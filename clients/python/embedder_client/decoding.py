@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from embedder_client import figures, heads, reports, results
 from embedder_client.errors import Internal
+from embedder_client.layouts import HeadPart, LayoutCache, PackedPredictions
 from embedder_client.rpc_errors import details_from_status
 from embedder_client.v1 import content_pb2, head_service_pb2
 from embedder_client.vectors import Dtype, PackedVectors, unpack_vectors
@@ -36,6 +37,7 @@ def _names(wire: Any, prefix: str, names: type[Name]) -> dict[int, Name]:
 _BASES = _names(content_pb2.Basis, "BASIS_", figures.Basis)
 _DTYPES = _names(content_pb2.Dtype, "DTYPE_", Dtype)
 _SOURCES = _names(content_pb2.ItemSource, "ITEM_SOURCE_", results.ItemSource)
+_ANSWER_ENDS = _names(head_service_pb2.AnswerEnd, "ANSWER_END_", heads.AnswerEnd)
 _HEAD_KINDS = _names(head_service_pb2.HeadKind, "HEAD_KIND_", heads.HeadKind)
 
 
@@ -74,11 +76,18 @@ def lookup_result(message: embedding_service_pb2.LookupResponse) -> results.Look
     )
 
 
-def predict_result(message: head_service_pb2.PredictResponse) -> heads.PredictResult:
-    """Decode the answer to one Predict."""
+def predict_result(
+    message: head_service_pb2.PredictResponse, refs: tuple[str, ...], layouts: LayoutCache
+) -> heads.PredictResult:
+    """Decode the answer to one Predict that asked `refs`; a new layout is kept in `layouts`."""
     rows = len(message.sources)
+    predictions: Sequence[heads.HeadPrediction]
+    if message.HasField("packed"):
+        predictions = _packed_predictions(message.packed, rows, refs, layouts)
+    else:
+        predictions = tuple(_prediction(head, rows) for head in message.results)
     return heads.PredictResult(
-        predictions=tuple(_prediction(head, rows) for head in message.results),
+        predictions=predictions,
         packed=_vectors(message.vectors) if message.HasField("vectors") else None,
         sources=_sources(message.sources),
         failures=_failures(message.errors),
@@ -111,14 +120,30 @@ def recommend_result(message: head_service_pb2.RecommendResponse) -> heads.Recom
     )
 
 
+def score_result(message: head_service_pb2.ScoreResponse) -> heads.ScoreResult:
+    """Decode the answer to one Score."""
+    return heads.ScoreResult(
+        scores=np.frombuffer(message.scores, "<f4"),
+        scale=message.scale,
+        failures=_failures(message.errors),
+        provenance=_provenance(message.provenance),
+        cost=_cost(message.cost),
+    )
+
+
 def answer_piece(message: head_service_pb2.AnswerResponse) -> heads.AnswerPiece:
     """Decode one piece of an answer."""
-    return heads.AnswerPiece(text=message.text, citations=hits(message.citations))
+    return heads.AnswerPiece(
+        text=message.text,
+        citations=hits(message.citations),
+        end=_ANSWER_ENDS.get(message.end),
+        tokens=message.tokens,
+    )
 
 
 def hits(messages: Iterable[head_service_pb2.Hit]) -> list[heads.Hit]:
     """Decode found items."""
-    return [heads.Hit(hit.id, hit.score, MessageToDict(hit.metadata)) for hit in messages]
+    return [heads.Hit(hit.id, hit.score, MessageToDict(hit.metadata), hit.text) for hit in messages]
 
 
 def head_list(message: head_service_pb2.ListHeadsResponse) -> heads.HeadList:
@@ -274,6 +299,29 @@ def _prediction(message: head_service_pb2.HeadResult, rows: int) -> heads.HeadPr
         thresholds=np.frombuffer(message.thresholds, "<f4") if message.thresholds else None,
         compute_time=figure_or_none(message, "compute_time"),
     )
+
+
+def _packed_predictions(
+    message: head_service_pb2.PackedResults, rows: int, refs: tuple[str, ...], layouts: LayoutCache
+) -> PackedPredictions:
+    parts = _parts(message.layout) if message.layout else layouts.held(refs, message.layout_digest)
+    if parts is None or len(parts) != len(refs):
+        raise Internal(f"the answer's layout {message.layout_digest.hex()[:16]} of {len(refs)} heads is not known here")
+    if message.layout:
+        layouts.keep(refs, message.layout_digest, parts)
+    matrix = _matrix(message.scores, np.dtype("<f4"), parts[-1].rows.stop, rows)
+    return PackedPredictions(matrix, parts, _matrix(message.compute_seconds, np.dtype("<f4"), len(parts), 1)[:, 0])
+
+
+def _parts(layout: Iterable[head_service_pb2.HeadLayout]) -> tuple[HeadPart, ...]:
+    parts, start = [], 0
+    for head in layout:
+        labels = tuple(head.labels)
+        kind = _HEAD_KINDS.get(head.kind, heads.HeadKind.UNSPECIFIED)
+        rows = slice(start, start + len(labels))
+        parts.append(HeadPart(head.head, head.version, kind, labels, tuple(head.thresholds), rows))
+        start += len(labels)
+    return tuple(parts)
 
 
 def _matrix(data: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> npt.NDArray[Any]:

@@ -23,8 +23,10 @@ from embedder_client.contents import (
     VideoFile,
     as_content,
     gather_contents,
+    pack_hashes,
 )
 from embedder_client.errors import InvalidRequest
+from embedder_client.filters import FilterLike, NumberRange, Rerank
 from embedder_client.options import (
     AnswerOptions,
     EmbedStreamOptions,
@@ -33,6 +35,7 @@ from embedder_client.options import (
     RecommendOptions,
     RetrieveOptions,
     SavingsOptions,
+    ScoreOptions,
     VectorOptions,
 )
 from embedder_client.settings import ClientSettings
@@ -50,6 +53,11 @@ Messages = list[content_pb2.Content]
 
 _DTYPES = {dtype.value: content_pb2.Dtype.Value(f"DTYPE_{dtype.name}") for dtype in Dtype}
 _LANES = {"interactive": content_pb2.LANE_INTERACTIVE, "bulk": content_pb2.LANE_BULK}
+_MODES = {
+    "dense": head_service_pb2.RETRIEVAL_MODE_DENSE,
+    "lexical": head_service_pb2.RETRIEVAL_MODE_LEXICAL,
+    "hybrid": head_service_pb2.RETRIEVAL_MODE_HYBRID,
+}
 _GROUPS = {
     "": savings_service_pb2.SAVINGS_GROUP_UNSPECIFIED,
     "task": savings_service_pb2.SAVINGS_GROUP_TASK,
@@ -157,11 +165,32 @@ def lookup_request(hashes: bytes, options: LookupOptions) -> embedding_service_p
 
 
 def predict_request(
-    contents: Messages | bytes, heads: Sequence[str] | Mapping[str, int], options: PredictOptions
+    contents: Messages | bytes,
+    heads: Sequence[str] | Mapping[str, int],
+    options: PredictOptions,
+    *,
+    known_layout: bytes | None = None,
 ) -> head_service_pb2.PredictRequest:
-    """Build one Predict of contents, or of packed hashes when `contents` is bytes."""
+    """Build one Predict of contents, or of packed hashes when `contents` is bytes.
+
+    Args:
+        known_layout: asks for a packed answer; the digest of the layout that is held, empty if none is.
+    """
     messages, hashes = ([], contents) if isinstance(contents, bytes) else (contents, b"")
     top_k = _count("top_k", options.get("top_k", 0))
+    if known_layout is not None:
+        if top_k or isinstance(heads, Mapping):
+            raise InvalidRequest("packed_scores brings every label's score: leave out top_k, and give heads as a list")
+        return head_service_pb2.PredictRequest(
+            contents=messages,
+            content_hashes=hashes,
+            head_refs=_strings("heads", heads),
+            known_layout=known_layout,
+            options=_vector_options(options),
+            include_vectors=options.get("include_vectors", False),
+            lane=lane_value(options.get("lane")),
+            task=options.get("task", ""),
+        )
     selected = heads.items() if isinstance(heads, Mapping) else [(head, top_k) for head in _strings("heads", heads)]
     return head_service_pb2.PredictRequest(
         contents=messages,
@@ -182,6 +211,10 @@ def retrieve_request(index: str, queries: Messages, options: RetrieveOptions) ->
         top_k=_count("top_k", options.get("top_k", 0)),
         lane=lane_value(options.get("lane")),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=filter_messages(options.get("filters", {})),
+        rerank=_rerank(options.get("rerank")),
+        include_text=options.get("include_text", False),
     )
 
 
@@ -193,14 +226,50 @@ def recommend_request(index: str, options: RecommendOptions) -> head_service_pb2
     """
     history_ids = _strings("history_ids", options.get("history_ids", ()))
     history = gather_contents(options["history"]) if options.get("history") else ()
-    if not history_ids and not history:
-        raise InvalidRequest("no history was given: history_ids or history is needed")
+    user_id = options.get("user_id", "")
+    if not history_ids and not history and not user_id:
+        raise InvalidRequest("no history was given: user_id, history_ids or history is needed")
     return head_service_pb2.RecommendRequest(
         index=index,
         history_ids=history_ids,
         history=content_messages(history),
         top_k=_count("top_k", options.get("top_k", 0)),
         exclude_ids=_strings("exclude_ids", options.get("exclude_ids", ())),
+        lane=lane_value(options.get("lane")),
+        task=options.get("task", ""),
+        user_id=user_id,
+        filters=filter_messages(options.get("filters", {})),
+    )
+
+
+def filter_messages(filters: Mapping[str, FilterLike]) -> list[head_service_pb2.MetadataFilter]:
+    """Build the filters of a call.
+
+    Raises:
+        InvalidRequest: a filter is no value, list of texts, list of numbers or `NumberRange`.
+    """
+    return [_filter(field, wanted) for field, wanted in filters.items()]
+
+
+def score_request(query: Content | None, options: ScoreOptions) -> head_service_pb2.ScoreRequest:
+    """Build one Score.
+
+    Raises:
+        InvalidRequest: the candidates are given twice or not at all.
+    """
+    given, history, ids = options.get("hashes"), options.get("history_hashes"), _strings("ids", options.get("ids", ()))
+    hashes = pack_hashes(given) if given else b""
+    if bool(hashes) == bool(ids):
+        raise InvalidRequest("give the candidates once, as hashes or as ids, and one at least")
+    return head_service_pb2.ScoreRequest(
+        query=None if query is None else _content(query, "query"),
+        index=options.get("index", ""),
+        user_id=options.get("user_id", ""),
+        history_ids=_strings("history_ids", options.get("history_ids", ())),
+        history_hashes=pack_hashes(history) if history else b"",
+        candidate_hashes=hashes,
+        candidate_ids=ids,
+        space=options.get("space", ""),
         lane=lane_value(options.get("lane")),
         task=options.get("task", ""),
     )
@@ -214,6 +283,8 @@ def answer_request(index: str, question: str, options: AnswerOptions) -> head_se
         top_k=_count("top_k", options.get("top_k", 0)),
         max_tokens=_count("max_tokens", options.get("max_tokens", 0)),
         task=options.get("task", ""),
+        mode=_mode(options.get("mode")),
+        filters=filter_messages(options.get("filters", {})),
     )
 
 
@@ -242,6 +313,21 @@ def lane_value(lane: str | None) -> content_pb2.Lane:
         InvalidRequest: no lane has this name.
     """
     return content_pb2.LANE_UNSPECIFIED if lane is None else _choice("lane", lane, _LANES)
+
+
+def _filter(field: str, wanted: FilterLike) -> head_service_pb2.MetadataFilter:
+    message = head_service_pb2.MetadataFilter(field=field)
+    if isinstance(wanted, NumberRange):
+        message.range.CopyFrom(head_service_pb2.NumberRange(low=wanted.low, high=wanted.high))
+        return message
+    values: list[str | float] = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
+    texts = [value for value in values if isinstance(value, str)]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    message.texts.extend(texts)
+    message.numbers.extend(numbers)
+    if not values or len(values) not in (len(texts), len(numbers)):
+        raise InvalidRequest(f"filter {field}={wanted!r} is no text, number, list of one of them, or NumberRange")
+    return message
 
 
 def _content(content: Content, position: int | str) -> content_pb2.Content:
@@ -296,6 +382,17 @@ def _vector_options(options: VectorOptions) -> embedding_service_pb2.VectorOptio
         dim=_count("dim", options.get("dim", 0)),
         dtype=content_pb2.DTYPE_UNSPECIFIED if dtype is None else _choice("dtype", dtype, _DTYPES),
     )
+
+
+def _mode(mode: str | None) -> head_service_pb2.RetrievalMode:
+    return head_service_pb2.RETRIEVAL_MODE_UNSPECIFIED if mode is None else _choice("mode", mode, _MODES)
+
+
+def _rerank(rerank: Rerank | None) -> head_service_pb2.Rerank | None:
+    if rerank is None:
+        return None
+    candidates = _count("rerank.candidates", rerank.candidates)
+    return head_service_pb2.Rerank(candidates=candidates, head=rerank.head, label=rerank.label)
 
 
 def _choice(name: str, value: str, allowed: Mapping[str, Any]) -> Any:

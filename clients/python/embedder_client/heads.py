@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedder_client.figures import Figure
-from embedder_client.results import BatchResult
+from embedder_client.figures import Cost, Figure, Provenance
+from embedder_client.results import BatchResult, ItemFailure
 from embedder_client.vectors import PackedVectors
 
 
@@ -61,11 +61,11 @@ class PredictResult(BatchResult):
     """What several heads say about several contents.
 
     Attributes:
-        predictions: one for each head, in the order of asking.
+        predictions: one for each head, in the order of asking; with `packed_scores`, `embedder_client.layouts.PackedPredictions`.
         packed: the vectors, if asked for with `include_vectors`.
     """
 
-    predictions: tuple[HeadPrediction, ...]
+    predictions: Sequence[HeadPrediction]
     packed: PackedVectors | None
 
     @property
@@ -84,14 +84,16 @@ class PredictResult(BatchResult):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found item: its id in the index, its cosine similarity, and what the index holds beside the vector.
+    """One found item: its id in the index, its score, and what the index holds beside the vector.
 
-    Numbers in `metadata` are floats, as in JSON.
+    The score is a cosine unless another way of ranking was asked for; higher is better. Numbers in `metadata` are floats, as in JSON.
+    `text` is empty unless it was asked for and the index keeps it.
     """
 
     id: str
     score: float
     metadata: Mapping[str, Any]
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,12 +110,57 @@ class RecommendResult(BatchResult):
     hits: list[Hit]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreResult:
+    """How well candidates fit a query or user.
+
+    Attributes:
+        scores: (n,) float32, one a candidate, in the order of asking; higher is better, those of failed candidates are zero.
+        scale: "cosine", or "logit" of a trained recommender.
+        failures: the failed candidates, if any.
+        provenance: which model made the vectors.
+        cost: what the call cost.
+    """
+
+    scores: npt.NDArray[np.float32]
+    scale: str
+    failures: list[ItemFailure]
+    provenance: Provenance
+    cost: Cost
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def ranked(self) -> list[int]:
+        """Return the positions of the candidates that did not fail, best first."""
+        failed = {failure.index for failure in self.failures}
+        return [place for place in np.argsort(-self.scores, kind="stable").tolist() if place not in failed]
+
+
+class AnswerEnd(StrEnum):
+    """How an answer ended."""
+
+    COMPLETE = "complete"
+    TOKEN_LIMIT = "token_limit"
+    TIME_LIMIT = "time_limit"
+    NOT_IN_DOCUMENTS = "not_in_documents"
+
+
 @dataclass(frozen=True)
 class AnswerPiece:
-    """The next words of an answer; the last piece brings the passages that were used."""
+    """The next words of an answer.
+
+    Attributes:
+        text: the words; join those of all pieces.
+        citations: the passages that the answer rests on, on the last piece.
+        end: how the answer ended, on the last piece; None before.
+        tokens: tokens that were generated, on the last piece.
+    """
 
     text: str
     citations: list[Hit]
+    end: AnswerEnd | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)

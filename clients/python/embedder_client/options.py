@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from embedder_client.contents import ContentLike
+from embedder_client.filters import FilterLike, Rerank
 
 
 class TimeOption(TypedDict, total=False):
@@ -86,6 +87,8 @@ class PredictOptions(VectorOptions, WorkOptions, total=False):
     """Labels to return for each content, best first, unless `heads` says it for each head; 0 means every label."""
     include_vectors: bool
     """Return the vectors too."""
+    packed_scores: bool
+    """Bring every head's scores as one block: for very many heads, whose labels then cross the wire once. Not with `top_k`."""
 
 
 class RetrieveOptions(WorkOptions, total=False):
@@ -93,6 +96,14 @@ class RetrieveOptions(WorkOptions, total=False):
 
     top_k: int
     """Items to return for each query; 0 means 10."""
+    mode: Literal["dense", "lexical", "hybrid"]
+    """By vectors (default), by words, or by both; words need an index that keeps its texts."""
+    filters: Mapping[str, FilterLike]
+    """Metadata field to what it must be: a value, several of which one must fit, or a `NumberRange` of numbers."""
+    rerank: Rerank
+    """Ranks what was found again."""
+    include_text: bool
+    """Return the items' texts, where the index keeps them."""
 
 
 class RecommendOptions(WorkOptions, total=False):
@@ -104,8 +115,31 @@ class RecommendOptions(WorkOptions, total=False):
     """Contents that the user has seen; they count as more recent than `history_ids`."""
     exclude_ids: Iterable[str]
     """Ids that must not come back, beside those of the history."""
+    user_id: str
+    """The user, as the recommender's training file named them; what they had seen then counts as older than `history_ids`."""
+    filters: Mapping[str, FilterLike]
+    """What the items' metadata must be, by field: a value, a list of values, or a `NumberRange`."""
     top_k: int
     """Items to return; 0 means 10."""
+
+
+class ScoreOptions(WorkOptions, total=False):
+    """Options of `score`: whose taste it is, and the candidates by `hashes` or by `ids`."""
+
+    hashes: bytes | Iterable[bytes]
+    """The candidates by content hash."""
+    ids: Iterable[str]
+    """The candidates as ids of `index`."""
+    index: str
+    """An index: users, history ids and candidate ids are its own, and its trained recommender scores where it has one."""
+    user_id: str
+    """The user, as the recommender's training file named them."""
+    history_ids: Iterable[str]
+    """Ids of the index that the user has seen, oldest first."""
+    history_hashes: bytes | Iterable[bytes]
+    """Contents that the user has seen, by hash, oldest first; they count as more recent than `history_ids`."""
+    space: str
+    """Space or alias; empty means the service's default, or the index's own."""
 
 
 class AnswerOptions(TaskOptions, total=False):
@@ -115,6 +149,10 @@ class AnswerOptions(TaskOptions, total=False):
     """Passages to read; 0 means 4."""
     max_tokens: int
     """Longest answer; 0 means 256."""
+    mode: Literal["dense", "lexical", "hybrid"]
+    """How passages are found; by default by both vectors and words where the index keeps texts."""
+    filters: Mapping[str, FilterLike]
+    """What the passages' metadata must be; see `RetrieveOptions`."""
 
 
 class SavingsOptions(TimeOption, total=False):

@@ -17,9 +17,10 @@ from google.protobuf.message import Message
 from embedder_client import decoding, encoding, merging
 from embedder_client import options as declared
 from embedder_client.content_hash import HASH_BYTES
-from embedder_client.contents import ContentLike, gather_contents, pack_hashes
+from embedder_client.contents import ContentLike, as_content, gather_contents, pack_hashes
 from embedder_client.errors import Internal, InvalidRequest
-from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult
+from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.layouts import LayoutCache
 from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import LookupResult
 from embedder_client.savings import SavingsReport
@@ -39,6 +40,7 @@ class Rpc(StrEnum):
     EMBED_UPLOAD = "EmbedUpload"
     LOOKUP = "Lookup"
     PREDICT = "Predict"
+    SCORE = "Score"
     RECOMMEND = "Recommend"
     RETRIEVE = "Retrieve"
     ANSWER = "Answer"
@@ -86,8 +88,10 @@ def predict(
     contents: Iterable[ContentLike] | None,
     heads: Sequence[str] | Mapping[str, int],
     options: declared.PredictOptions,
+    *,
+    layouts: LayoutCache,
 ) -> Plan[PredictResult]:
-    """Plan Predicts of every content or hash with every head."""
+    """Plan Predicts of every content or hash with every head; `layouts` remembers those of packed answers."""
     declared.check_options(declared.PredictOptions, options)
     if not heads:
         raise InvalidRequest("no head was given: at least one is needed")
@@ -101,8 +105,14 @@ def predict(
         runs, items = encoding.split_hashes(packed, settings), len(packed) // HASH_BYTES
     else:
         raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
-    requests = [encoding.predict_request(run, heads, options) for run in runs]
-    steps = batches(Rpc.PREDICT, requests, decoding.predict_result, merging.merge_predicts, items)
+    refs = tuple(heads)
+    known = layouts.digest(refs) if options.get("packed_scores", False) else None
+    requests = [encoding.predict_request(run, heads, options, known_layout=known) for run in runs]
+
+    def decode(message: head_service_pb2.PredictResponse) -> PredictResult:
+        return decoding.predict_result(message, refs, layouts)
+
+    steps = batches(Rpc.PREDICT, requests, decode, merging.merge_predicts, items)
     return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
 
 
@@ -122,6 +132,13 @@ def recommend(settings: ClientSettings, index: str, options: declared.RecommendO
     declared.check_options(declared.RecommendOptions, options)
     request = encoding.recommend_request(index, options)
     return Plan(_single(Rpc.RECOMMEND, request, decoding.recommend_result), call_timeout_s(settings, options))
+
+
+def score(settings: ClientSettings, query: ContentLike | None, options: declared.ScoreOptions) -> Plan[ScoreResult]:
+    """Plan one Score."""
+    declared.check_options(declared.ScoreOptions, options)
+    request = encoding.score_request(None if query is None else as_content(query), options)
+    return Plan(_single(Rpc.SCORE, request, decoding.score_result), call_timeout_s(settings, options))
 
 
 def answer(

@@ -23,6 +23,7 @@ from embedder.engine.transport.remote_ledger import RemoteLedger
 from embedder.engine.transport.shared_block import SharedBlock
 from embedder.errors import ConfigurationError
 from embedder.savings.plan import load_plan
+from embedder.server.answer_desk import AnswerDesk
 from embedder.server.compose import open_composites, open_uploads
 from embedder.server.parts import (
     engine_settings,
@@ -152,6 +153,7 @@ class _Frontend:
             savings=open_report(plan, ledger, processor=preparation.device_name),
             fusions=fusions,
             uploads=open_uploads(settings),
+            answers=AnswerDesk(settings, None),  # a model in each front-end would take the memory that front-ends save
             observer=observer,
         )
 

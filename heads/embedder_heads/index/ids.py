@@ -32,11 +32,11 @@ class IdTable:
         self._rows = rows
 
     @classmethod
-    def load(cls, folder: Path, *, count: int) -> IdTable:
+    def load(cls, folder: Path, *, count: int, stem: str = "ids") -> IdTable:
         """Map what `save_ids` wrote; raises IndexInvalid."""
-        hashes = load_array(folder / "ids.hashes.npy", dtype=np.uint64, shape=(count,))
-        rows = load_array(folder / "ids.rows.npy", dtype=np.int64, shape=(count,))
-        return cls(StringColumn.load(folder, "ids", count=count), hashes, rows)
+        hashes = load_array(folder / f"{stem}.hashes.npy", dtype=np.uint64, shape=(count,))
+        rows = load_array(folder / f"{stem}.rows.npy", dtype=np.int64, shape=(count,))
+        return cls(StringColumn.load(folder, stem, count=count), hashes, rows)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -57,7 +57,7 @@ class IdTable:
         return -1
 
 
-def save_ids(folder: Path, ids: Sequence[str]) -> None:
+def save_ids(folder: Path, ids: Sequence[str], *, stem: str = "ids") -> None:
     """Write the ids' files.
 
     Raises:
@@ -74,9 +74,9 @@ def save_ids(folder: Path, ids: Sequence[str]) -> None:
         raise QueryInvalid(f"id {twice!r} is given twice; an item is indexed once")
     hashes = np.fromiter((_hash(item_id) for item_id in ids), np.uint64, len(ids))
     order = np.argsort(hashes, kind="stable")
-    np.save(folder / "ids.hashes.npy", hashes[order])
-    np.save(folder / "ids.rows.npy", order.astype(np.int64))
-    save_strings(folder, "ids", ids)
+    np.save(folder / f"{stem}.hashes.npy", hashes[order])
+    np.save(folder / f"{stem}.rows.npy", order.astype(np.int64))
+    save_strings(folder, stem, ids)
 
 
 def _hash(item_id: str) -> np.uint64:

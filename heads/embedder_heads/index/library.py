@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from embedder_heads.index.manifest import IndexManifest
 from embedder_heads.index.metadata import Metadata
 from embedder_heads.index.vector_index import VectorIndex
 from embedder_heads.kinds import Floats
-from embedder_heads.names import Ref, parse_ref
+from embedder_heads.names import Ref, check_name, parse_ref
 from embedder_heads.recommendation.recommender import Recommender, open_recommender, save_recommender
 from embedder_heads.recommendation.two_tower import TwoTower
 from embedder_heads.runtime import RefreshReport
@@ -51,19 +52,22 @@ class IndexLibrary:
         *,
         space_digest: bytes,
         tower: TwoTower | None = None,
+        users: Mapping[str, Sequence[str]] | None = None,
+        texts: Sequence[str] | None = None,
     ) -> IndexManifest:
         """Build an index and add it as the next version of its name.
 
-        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender.
+        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender, and `users` are by id the
+        items that each had seen, oldest first.
         """
         built: list[IndexManifest] = []
 
         def fill(folder: Path, version: int) -> None:
             manifest = VectorIndex.build(
-                folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version
+                folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version, texts=texts
             )
             if tower is not None:
-                save_recommender(tower, folder, VectorIndex(folder))
+                save_recommender(tower, folder, VectorIndex(folder), users=users)
             built.append(manifest)
 
         self._store.publish(name, fill)
@@ -77,6 +81,7 @@ class IndexLibrary:
         metadata: Sequence[Metadata],
         *,
         space_digest: bytes,
+        texts: Sequence[str] | None = None,
     ) -> IndexManifest:
         """Publish a version with more items, without embedding the others again; a known id is replaced.
 
@@ -87,9 +92,16 @@ class IndexLibrary:
             HeadSpaceMismatch: the vectors are of another space than the index.
         """
         index = self.open(ref, space_digest)
-        kept, kept_ids, kept_metadata = _without(index, ids)
-        together: list[Metadata] = [*kept_metadata, *metadata]
-        return self._publish_like(index, np.concatenate([kept, vectors]), [*kept_ids, *ids], together)
+        kept = _without(index, ids)
+        return self._publish_like(
+            index,
+            _Items(
+                np.concatenate([kept.vectors, vectors]),
+                [*kept.ids, *ids],
+                [*kept.metadata, *metadata],
+                None if kept.texts is None else [*kept.texts, *(texts or [""] * len(ids))],
+            ),
+        )
 
     def remove_items(self, ref: str, ids: Sequence[str]) -> IndexManifest:
         """Publish a version without some items.
@@ -99,7 +111,7 @@ class IndexLibrary:
         """
         index = self.open(ref)
         index.vectors_of(ids)
-        return self._publish_like(index, *_without(index, ids))
+        return self._publish_like(index, _without(index, ids))
 
     def open(self, ref: str, space_digest: bytes | None = None) -> VectorIndex:
         """Return the index of a reference, from what the last refresh saw.
@@ -174,17 +186,21 @@ class IndexLibrary:
         parsed = parse_ref(ref)
         self._store.remove(parsed.name, parsed.version)
 
-    def _publish_like(
-        self, index: VectorIndex, vectors: Floats, ids: Sequence[str], metadata: Sequence[Metadata]
-    ) -> IndexManifest:
+    def compact(self, name: str) -> list[int]:
+        """Remove every version that no alias points to, so that only what is served takes disk; returns these versions."""
+        return self._store.compact(check_name(name))
+
+    def _publish_like(self, index: VectorIndex, items: _Items) -> IndexManifest:
         recommender = self.recommender_of(index)
         return self.publish(
             index.manifest.name,
-            vectors,
-            ids,
-            metadata,
+            items.vectors,
+            items.ids,
+            items.metadata,
+            texts=items.texts,
             space_digest=bytes.fromhex(index.manifest.space_digest),
             tower=None if recommender is None else recommender.tower,
+            users=None if recommender is None else recommender.histories(),
         )
 
     def _first_good(
@@ -215,8 +231,22 @@ class IndexLibrary:
         return index
 
 
-def _without(index: VectorIndex, ids: Sequence[str]) -> tuple[Floats, list[str], list[Metadata]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Items:
+    vectors: Floats
+    ids: list[str]
+    metadata: list[Metadata]
+    texts: list[str] | None
+
+
+def _without(index: VectorIndex, ids: Sequence[str]) -> _Items:
     vectors, known, metadata = index.items()
+    texts = index.texts()
     gone = set(ids)
     rows = [row for row, item_id in enumerate(known) if item_id not in gone]
-    return vectors[rows], [known[row] for row in rows], [metadata[row] for row in rows]
+    return _Items(
+        vectors[rows],
+        [known[row] for row in rows],
+        [metadata[row] for row in rows],
+        None if texts is None else [texts[row] for row in rows],
+    )

@@ -7,11 +7,19 @@ from pathlib import Path
 
 from embedder_heads.errors import IndexInvalid
 from embedder_heads.index.structures import IndexKind
-from embedder_heads.manifest import read_manifest, write_manifest
+from embedder_heads.manifest import Fields, read_manifest, write_manifest
 from embedder_heads.names import check_name
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WordCounts:
+    """The size of an index's word index: its terms, and the postings of all of them."""
+
+    terms: int
+    postings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class IndexManifest:
         recall_at_10: measured share of the true ten nearest that it finds; 1 for a flat index by construction.
         recall_queries: queries behind that measurement; 0 when it is exact by construction.
         created: when, ISO 8601 in UTC.
+        words: the size of its word index; None when it holds no texts.
     """
 
     name: str
@@ -41,6 +50,7 @@ class IndexManifest:
     recall_at_10: float
     recall_queries: int
     created: str
+    words: WordCounts | None = None
 
 
 def save_manifest(manifest: IndexManifest, folder: Path) -> None:
@@ -58,6 +68,8 @@ def save_manifest(manifest: IndexManifest, folder: Path) -> None:
         "recall_queries": manifest.recall_queries,
         "created": manifest.created,
     }
+    if manifest.words is not None:
+        document["words"] = {"terms": manifest.words.terms, "postings": manifest.words.postings}
     write_manifest(folder / MANIFEST, document)
 
 
@@ -75,8 +87,15 @@ def load_manifest(folder: Path) -> IndexManifest:
         recall_at_10=fields.number("recall_at_10"),
         recall_queries=fields.integer("recall_queries"),
         created=fields.text("created"),
+        words=_words(fields.nested("words")) if "words" in fields else None,
     )
     fields.done()
     if not manifest.dim or not manifest.items:
         raise IndexInvalid(f"{MANIFEST} says dim={manifest.dim} and items={manifest.items}; both are at least 1")
     return manifest
+
+
+def _words(fields: Fields) -> WordCounts:
+    words = WordCounts(fields.integer("terms"), fields.integer("postings"))
+    fields.done()
+    return words

@@ -12,22 +12,10 @@ import numpy.typing as npt
 
 from embedder_heads.errors import IndexInvalid, QueryInvalid
 from embedder_heads.index.arrays import load_array
+from embedder_heads.index.filters import Filter, Range, Scalar, check_filter, several
 from embedder_heads.index.strings import StringColumn, save_strings
 
-Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar | Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A filter: numbers from `low` to `high`, both included."""
-
-    low: float = float("-inf")
-    high: float = float("inf")
-
-
-Filter = Scalar | Range | Sequence[Scalar]
-"""One value, a range of numbers, or any of several values; a list of tags matches when one of its tags does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +26,7 @@ class _Numbers:
         if isinstance(wanted, Range):
             mask: npt.NDArray[np.bool_] = (self.values >= wanted.low) & (self.values <= wanted.high)
             return mask
-        return np.isin(self.values, [float(value) for value in _several(wanted) if not isinstance(value, str)])
+        return np.isin(self.values, [float(value) for value in several(wanted) if not isinstance(value, str)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +39,7 @@ class _Tags:
     def mask(self, wanted: Filter) -> npt.NDArray[np.bool_]:
         mask = np.zeros(self.count, np.bool_)
         if not isinstance(wanted, Range):
-            codes = [self.names[value] for value in _several(wanted) if isinstance(value, str) and value in self.names]
+            codes = [self.names[value] for value in several(wanted) if isinstance(value, str) and value in self.names]
             mask[self.rows[np.isin(self.codes, codes)]] = True
         return mask
 
@@ -80,12 +68,13 @@ class MetadataTable:
         Returns:
             (n,) bool.
         Raises:
-            QueryInvalid: the index has no such field.
+            QueryInvalid: the index has no such field, or it is of another type than the filter.
         """
         mask = np.ones(len(self._lines), np.bool_)
         for field, wanted in filters.items():
             if field not in self._columns:
                 raise QueryInvalid(f"no field {field!r} to filter on; there are {', '.join(self.fields) or 'none'}")
+            check_filter(field, wanted, is_number=isinstance(self._columns[field], _Numbers))
             mask &= self._columns[field].mask(wanted)
         return mask
 
@@ -156,7 +145,3 @@ def _save_tags(stem: Path, given: Sequence[object]) -> dict[str, object]:
 
 def _is_tags(value: object) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(tag, str) for tag in value)
-
-
-def _several(wanted: Scalar | Sequence[Scalar]) -> Sequence[Scalar]:
-    return [wanted] if isinstance(wanted, str | int | float) else wanted

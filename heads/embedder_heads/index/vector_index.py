@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from embedder_heads.errors import HeadSpaceMismatch, IndexInvalid, QueryInvalid
 from embedder_heads.index.arrays import load_array
+from embedder_heads.index.filters import Filter, Scalar
 from embedder_heads.index.ids import IdTable, save_ids
-from embedder_heads.index.manifest import IndexManifest, load_manifest, save_manifest
-from embedder_heads.index.metadata import Filter, Metadata, MetadataTable, Scalar, save_metadata
+from embedder_heads.index.lexical import LexicalIndex, save_lexical
+from embedder_heads.index.manifest import IndexManifest, WordCounts, load_manifest, save_manifest
+from embedder_heads.index.metadata import Metadata, MetadataTable, save_metadata
 from embedder_heads.index.structures import IndexKind, Structure, candidates_for, exact_rows, kind_for
+from embedder_heads.index.texts import load_texts, save_texts
 from embedder_heads.kinds import Floats
 
 _VECTORS = "vectors.npy"
@@ -59,6 +62,11 @@ class VectorIndex:
         self._metadata = MetadataTable.load(folder, count=items)
         self._vectors = load_array(folder / _VECTORS, dtype=np.float16, shape=(items, dim))
         self._structure = Structure.load(folder, self.manifest.kind, self.manifest.breadth, items=items, dim=dim)
+        words = self.manifest.words
+        self._texts = None if words is None else load_texts(folder, count=items)
+        self.lexical: LexicalIndex | None = None
+        if words is not None:
+            self.lexical = LexicalIndex.load(folder, count=items, terms=words.terms, postings=words.postings)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -76,6 +84,7 @@ class VectorIndex:
         name: str,
         version: int,
         kind: IndexKind | None = None,
+        texts: Sequence[str] | None = None,
     ) -> IndexManifest:
         """Write an index into an empty folder.
 
@@ -88,6 +97,7 @@ class VectorIndex:
             name: name that the index gets.
             version: version that it gets.
             kind: how it searches; by default what the number of items asks for.
+            texts: n texts to keep and to search by words, empty for items without one; None keeps none.
         Returns:
             The manifest as written.
         Raises:
@@ -99,6 +109,10 @@ class VectorIndex:
             raise QueryInvalid(
                 f"an index needs as many vectors as ids and metadata objects, at least one; given {counts}"
             )
+        if texts is not None and len(texts) != len(ids):
+            raise QueryInvalid(
+                f"{len(texts)} texts were given for {len(ids)} items; give one each, empty where there is none"
+            )
         if not np.isfinite(vectors).all():
             raise QueryInvalid("a vector holds NaN or infinity")
         kind = kind or kind_for(len(vectors))
@@ -107,9 +121,14 @@ class VectorIndex:
         ):  # an approximate structure is trained and tuned on parts, which must be fair samples
             order = np.random.default_rng(0).permutation(len(vectors))
             vectors, ids, metadata = vectors[order], [ids[row] for row in order], [metadata[row] for row in order]
+            texts = None if texts is None else [texts[row] for row in order]
         save_ids(folder, ids)
         save_metadata(folder, metadata)
         np.save(folder / _VECTORS, vectors.astype(np.float16))
+        words = None
+        if texts is not None:
+            save_texts(folder, texts)
+            words = WordCounts(*save_lexical(folder, texts))
         _, tuning = Structure.build(vectors, kind, folder)
         manifest = IndexManifest(
             name=name,
@@ -122,6 +141,7 @@ class VectorIndex:
             recall_at_10=tuning.recall_at_10,
             recall_queries=tuning.queries,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            words=words,
         )
         save_manifest(manifest, folder)
         return manifest
@@ -138,6 +158,10 @@ class VectorIndex:
             ref = f"{self.manifest.name}@{self.manifest.version}"
             raise HeadSpaceMismatch(ref, wants=self.manifest.space_digest, has=space_digest.hex())
 
+    def id_of(self, row: int) -> str:
+        """Return the id of a row."""
+        return self._ids.id_of(row)
+
     def rows_of(self, ids: Iterable[str]) -> list[int]:
         """Return the row of each id, -1 for one that is not in the index."""
         return [self._ids.row_of(item_id) for item_id in ids]
@@ -147,6 +171,20 @@ class VectorIndex:
         rows = range(len(self))
         ids, metadata = [self._ids.id_of(row) for row in rows], [self._metadata.of(row) for row in rows]
         return np.asarray(self._vectors, np.float32), ids, metadata
+
+    def texts(self) -> list[str] | None:
+        """Read every item's text; None when the index keeps none."""
+        return None if self._texts is None else [self._texts[row] for row in range(len(self))]
+
+    def text_of(self, item_id: str) -> str:
+        """Read one item's text; empty when it has none."""
+        row = self._ids.row_of(item_id)
+        return "" if self._texts is None or row < 0 else self._texts[row]
+
+    def cosines(self, query: Floats, rows: npt.NDArray[np.int64]) -> Floats:
+        """Compare a (dim,) query with the stored vectors of rows; (m,) float32."""
+        found: Floats = self._vectors[rows].astype(np.float32) @ query
+        return found
 
     def vectors_of(self, ids: Sequence[str]) -> Floats:
         """Read items' vectors.
@@ -183,22 +221,39 @@ class VectorIndex:
         Raises:
             QueryInvalid: the queries' shape or dtype, `top_k` or a filter is not possible.
         """
+        rows, scores = self.search_rows(queries, top_k, filters=filters, exclude=exclude)
+        return [
+            [self.hit(row, score) for row, score in zip(*found, strict=True)]
+            for found in zip(rows, scores, strict=True)
+        ]
+
+    def search_rows(
+        self,
+        queries: Floats,
+        top_k: int,
+        *,
+        filters: Mapping[str, Filter] | None = None,
+        exclude: Iterable[str] = (),
+        allowed: npt.NDArray[np.bool_] | None = None,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Search as `search` does; `allowed` (items,) bool stands for the filters and exclusions where it is known already.
+
+        Returns:
+            For each query its rows and their cosines, best first.
+        """
         if queries.ndim != 2 or queries.dtype != np.float32 or queries.shape[1] != self.manifest.dim:
             wanted = f"(n, {self.manifest.dim}) float32"
             raise QueryInvalid(f"queries are {queries.dtype} of shape {queries.shape}; this index takes {wanted}")
         if top_k < 1:
             raise QueryInvalid(f"top_k={top_k}; it is at least 1")
         count = min(top_k, len(self))
-        if filters:
-            allowed = self.allowed(filters, exclude)
+        if allowed is not None or filters:
+            allowed = self.allowed(filters or {}, exclude) if allowed is None else allowed
             rows, scores = self._search_allowed(queries, count, np.flatnonzero(allowed), allowed)
         else:
             excluded = {row for row in self.rows_of(exclude) if row >= 0}
             rows, scores = self._search_all(queries, count, excluded)
-        return [
-            [self.hit(row, score) for row, score in zip(*found, strict=True)]
-            for found in zip(rows, scores, strict=True)
-        ]
+        return rows, scores
 
     def _search_all(self, queries: Floats, count: int, excluded: set[int]) -> tuple[list[list[int]], list[list[float]]]:
         """Search all items, a few more than wanted, and drop the excluded."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from embedder_heads.errors import QueryInvalid
-from embedder_heads.index.metadata import Filter
+from embedder_heads.index.filters import Filter
 from embedder_heads.index.vector_index import IndexHit, VectorIndex
 from embedder_heads.kinds import Floats
 

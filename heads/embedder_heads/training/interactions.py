@@ -31,7 +31,7 @@ class Catalogue:
     tags: tuple[tuple[str, ...], ...]
 
 
-def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str, time: str) -> list[Rows]:
+def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str, time: str) -> dict[str, Rows]:
     """Read a file of interactions.
 
     Args:
@@ -41,7 +41,7 @@ def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str,
         item: column of the items' ids.
         time: column of a number that rises with time; empty when the file is in order of time.
     Returns:
-        Per user, the catalogue's rows of what they saw, oldest first.
+        By user, the catalogue's rows of what they saw, oldest first.
     Raises:
         TrainingDataInvalid: the file can't be read, lacks a column, or holds no known item.
     """
@@ -62,4 +62,7 @@ def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str,
     if not seen:
         raise TrainingDataInvalid(f"{path.name} holds no interaction with an item of the index")
     # A stable sort by time alone keeps the file's order among equal times.
-    return [np.array([place for _, place in sorted(events, key=lambda event: event[0])]) for events in seen.values()]
+    return {
+        name: np.array([place for _, place in sorted(events, key=lambda event: event[0])])
+        for name, events in seen.items()
+    }

@@ -24,11 +24,13 @@ class IndexRows:
         vectors: (n, dim) float32.
         ids: theirs.
         metadata: what is kept beside them.
+        texts: theirs, empty for those without one.
     """
 
     vectors: Floats
     ids: tuple[str, ...]
     metadata: tuple[Metadata, ...]
+    texts: tuple[str, ...]
 
 
 def index_rows(
@@ -47,6 +49,7 @@ def index_rows(
     blocks: list[Floats] = []
     ids: list[str] = []
     metadata: list[Metadata] = []
+    texts: list[str] = []
     for row, item_id in enumerate(items.ids):
         if row in failures:
             continue
@@ -55,10 +58,12 @@ def index_rows(
             blocks.append(vectors[row][None])
             ids.append(item_id)
             metadata.append(items.metadata[row])
+            texts.append(items.texts[row])
             continue
         blocks.append(found.float32())
         for number in range(len(found)):
             ids.append(f"{item_id}#{number}")
             times: Metadata = {VIDEO: item_id, START: float(found.start_s[number]), END: float(found.end_s[number])}
             metadata.append({**items.metadata[row], **times})
-    return IndexRows(np.concatenate(blocks), tuple(ids), tuple(metadata))
+            texts.append(items.texts[row])
+    return IndexRows(np.concatenate(blocks), tuple(ids), tuple(metadata), tuple(texts))

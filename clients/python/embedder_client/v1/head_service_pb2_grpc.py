@@ -40,6 +40,11 @@ class HeadServiceStub(object):
                 request_serializer=embedder_dot_v1_dot_head__service__pb2.PredictRequest.SerializeToString,
                 response_deserializer=embedder_dot_v1_dot_head__service__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/embedder.v1.HeadService/Score',
+                request_serializer=embedder_dot_v1_dot_head__service__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=embedder_dot_v1_dot_head__service__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.Recommend = channel.unary_unary(
                 '/embedder.v1.HeadService/Recommend',
                 request_serializer=embedder_dot_v1_dot_head__service__pb2.RecommendRequest.SerializeToString,
@@ -73,6 +78,13 @@ class HeadServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Scores hundreds of candidates for one query or user, by hash or id, without anything coming back but the scores.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Recommend(self, request, context):
         """Finds items like those of a history, leaving out what the history holds.
         """
@@ -88,7 +100,7 @@ class HeadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Answer(self, request, context):
-        """Answers a question from an index's documents. Served from a later version on.
+        """Answers a question from an index's documents, with the passages that it read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +120,11 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=embedder_dot_v1_dot_head__service__pb2.PredictRequest.FromString,
                     response_serializer=embedder_dot_v1_dot_head__service__pb2.PredictResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=embedder_dot_v1_dot_head__service__pb2.ScoreRequest.FromString,
+                    response_serializer=embedder_dot_v1_dot_head__service__pb2.ScoreResponse.SerializeToString,
             ),
             'Recommend': grpc.unary_unary_rpc_method_handler(
                     servicer.Recommend,
@@ -158,6 +175,33 @@ class HeadService(object):
             '/embedder.v1.HeadService/Predict',
             embedder_dot_v1_dot_head__service__pb2.PredictRequest.SerializeToString,
             embedder_dot_v1_dot_head__service__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/embedder.v1.HeadService/Score',
+            embedder_dot_v1_dot_head__service__pb2.ScoreRequest.SerializeToString,
+            embedder_dot_v1_dot_head__service__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,
