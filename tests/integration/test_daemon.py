@@ -115,9 +115,11 @@ def test_kill_in_mid_trace_loses_the_last_second_of_counts_at_most_and_the_repor
 
 
 def _children() -> list[int]:
+    """Return the daemons among this process's children; what other tests killed may still lie there unreaped."""
     import psutil
 
-    return [child.pid for child in psutil.Process().children() if "embedder.cli.serve" in " ".join(child.cmdline())]
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in alive if "embedder.cli.serve" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize(
