@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -17,12 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from embedder.config import default_data_dir
-from embedder_cache import CacheError, CacheLocked, VectorCache
+from embedder_cache import CacheError, CacheLocked, SpaceKey, VectorCache
 from embedder_cache.advising import advise as advise_sizes
 from embedder_cache.catalogue import Request, SpaceRow
 from embedder_cache.opening import ask_writer, stored_settings
 from embedder_cache.parquet import export_space, import_space
 from embedder_cache.samples import read_samples
+from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_cache.verifying import verify as verify_records
 from embedder_client.content_hash import Modality, hash_content
 
@@ -154,11 +155,17 @@ def erase(
     whole_space: Annotated[bool, typer.Option("--whole-space", help="Erase everything in --space.")] = False,
     tenant: Annotated[str | None, typer.Option(help="Erase a tenant: the domain in hex as `stats` prints it.")] = None,
     max_wait_s: Annotated[float, typer.Option(help="How long to wait for the service that has the cache open.")] = 60.0,
+    shared_cache_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EMBEDDER_SHARED_CACHE_URL",
+            help="Erase from this Valkey server too, as the service's setting of that name: what stays there comes back.",
+        ),
+    ] = None,
 ) -> None:
     """Erase contents, a space or a tenant from all generations. Safe while a service uses the cache: it does the work.
 
-    The vectors' bytes are overwritten at once; `compact` takes their hashes out of the files too. A shared Valkey tier is
-    erased by the service that uses it, or from Python.
+    The vectors' bytes are overwritten at once; `compact` takes their hashes out of the files too.
     """
     path = _folder(cache_dir)
     hashes = _content_hashes(content_hash or [], text or [], image or [])
@@ -172,9 +179,31 @@ def erase(
             requests = [Request("erase-hashes", prefix=prefix.hex(), hashes=hashes.hex()) for prefix in prefixes]
         else:
             _refuse("Nothing to erase: give --hash, --text, --image, --space with --whole-space, or --tenant.")
+    if shared_cache_url is not None:  # first: what is fetched from there meanwhile is erased here
+        _erase_shared(path, requests, shared_cache_url)
     for request in requests:
         _change(path, request, max_wait_s=max_wait_s)
     console.print("Erased.")
+
+
+def _erase_shared(path: Path, requests: list[Request], url: str) -> None:
+    """Erase from the shared tier what the requests name, in the spaces that this cache knows."""
+    with VectorCache.open(path, stored_settings(path), read_only=True) as cache:
+        rows = cache.spaces()
+    try:
+        with closing(ValkeyTier(ValkeySettings(url))) as tier:
+            for request in requests:
+                if request.kind == "erase-hashes":
+                    prefix = bytes.fromhex(request.prefix)
+                    tier.delete_many(SpaceKey(prefix, rows[prefix].dim), bytes.fromhex(request.hashes))
+                    continue
+                for prefix, row in rows.items():
+                    if request.prefix == prefix.hex() or (request.domain and request.domain == row.domain):
+                        tier.erase_space(SpaceKey(prefix, row.dim))
+    except CacheError as error:
+        _refuse(f"Nothing was erased here, since the shared cache comes first: {error}")
+    except ImportError:
+        _refuse("--shared-cache-url needs the package redis: pip install 'embedder[valkey]'")
 
 
 def _content_hashes(hashes: list[str], texts: list[str], images: list[Path]) -> bytes:

