@@ -138,6 +138,17 @@ ROWS: list[tuple[str, list[tuple[str, str, list[tuple[str, str]], str]]]] = [
                 ],
                 "Means. A unit is a token, or an image.",
             ),
+            (
+                "Padding efficiency",
+                "percentunit",
+                [
+                    (
+                        "sum by (modality) (rate(embedder_batch_units_sum{OURS}RATE)) / sum by (modality) (rate(embedder_worked_units_total{OURS}RATE))",
+                        "{{modality}}",
+                    )
+                ],
+                "Of what the device worked on, the part that was no padding. Packed texts have none.",
+            ),
         ],
     ),
     (

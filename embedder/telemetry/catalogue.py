@@ -97,6 +97,12 @@ BATCH_UNITS = Metric(
     ("space", "modality"),
     _POWERS_OF_TWO,
 )
+WORKED_UNITS = Metric(
+    "embedder_worked_units_total",
+    _COUNTER,
+    "Cost units that the device worked on, padding included; the batches' own units over these are the padding efficiency.",
+    ("space", "modality"),
+)
 DEVICE_SECONDS = Metric(
     "embedder_device_seconds_total",
     _COUNTER,

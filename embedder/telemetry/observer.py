@@ -92,6 +92,7 @@ class SpaceObserver(EngineObserver):
         tally.observe(metrics.ENCODE_SECONDS, batch.encode_s, medium)
         tally.observe(metrics.BATCH_ITEMS, len(flights), medium)
         tally.observe(metrics.BATCH_UNITS, sum(flight.units for flight in flights), medium)
+        tally.add(metrics.WORKED_UNITS, batch.shape.padded_units, medium)
         tally.observe_many(metrics.PREPARE_SECONDS, [flight.prepare_s for flight in flights], medium)
         by_lane: dict[Lane, list[int]] = defaultdict(list)
         for row, flight in enumerate(flights):

@@ -56,6 +56,9 @@ def test_a_call_is_counted_where_its_contents_came_from(watched: Watched, client
     assert _grown(before, after, "embedder_heads_seconds_count", method="Predict") == 1
     assert _grown(before, after, "embedder_lookup_seconds_count", space="default@1") == 5
     assert _grown(before, after, "embedder_batch_items_sum", space="default@1", modality="text") == 2
+    units, worked = "embedder_batch_units_sum", "embedder_worked_units_total"
+    medium = {"space": "default@1", "modality": "text"}
+    assert _grown(before, after, worked, **medium) == _grown(before, after, units, **medium) > 0  # packed: no padding
     assert _grown(before, after, "embedder_prepare_seconds_count", space="default@1", modality="text") == 2
     assert _grown(before, after, "embedder_queue_seconds_count", **interactive) == 2
     assert _grown(before, after, "embedder_device_seconds_total", modality="text", **interactive) > 0
