@@ -91,7 +91,7 @@ class ChunkRunner:
 
 def _start_pool(threads: int) -> ThreadPoolExecutor:
     """Start threads in each of which torch computes with one."""
-    pool = ThreadPoolExecutor(threads, CHUNK_THREADS, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, CHUNK_THREADS, initializer=_compute_with_one_thread)
     ready = Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(ready.wait)
@@ -99,3 +99,10 @@ def _start_pool(threads: int) -> ThreadPoolExecutor:
     # torch gives a new thread the number that was set last, by whichever thread: keep the process's own.
     torch.set_num_threads(threads)
     return pool
+
+
+def _compute_with_one_thread() -> None:
+    torch.set_num_threads(1)
+    # A thread takes that number over when it first asks for it, not when it sets it: left for later, it would take
+    # whatever the process has set by then, and every chunk would be split among all cores after all.
+    torch.get_num_threads()

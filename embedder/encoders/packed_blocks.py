@@ -15,7 +15,7 @@ from embedder.encoders.packed_layout import PackedLayout
 from embedder.encoders.packed_linear import PackedLinear
 
 Rotations = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""By layer type: cosine and sine of each token's rotation, both (tokens + 1, 1, 1, head_dim / 2) float32."""
+"""By layer type: cosine and sine of each token's rotation, both (rows, 1, 1, head_dim / 2) float32."""
 
 
 class Norm:
@@ -44,7 +44,7 @@ class PackedBlock(Protocol):
     """One layer of a transformer."""
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape; the last row of input and output means nothing."""
+        """Map (rows, width) to the same shape; the rows behind the tokens mean nothing, in input and output."""
         ...
 
 
@@ -76,9 +76,9 @@ class PostNormBlock:
     output_norm: Norm
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape."""
-        # Padding reads this row: without biases its keys and values are zero, so it adds nothing anywhere.
-        x[-1].zero_()
+        """Map (rows, width) to the same shape."""
+        # Padding reads such a row: without biases its keys and values are zero, so it adds nothing anywhere.
+        x[layout.tokens :].zero_()
         qkv = self.qkv(x).view(len(x), 3, self.heads, -1)
         mixed = self.attention.attend(qkv, layout, self.bias)
         x = self.attention_norm(self.out.add_to(mixed, x))
@@ -117,11 +117,11 @@ class GatedPreNormBlock:
     down: PackedLinear
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape."""
-        x[-1].zero_()
+        """Map (rows, width) to the same shape."""
+        x[layout.tokens :].zero_()
         normed = self.attention_norm(x)
         # The norm's bias would give padding a key; see PostNormBlock.
-        normed[-1].zero_()
+        normed[layout.tokens :].zero_()
         qkv = self.qkv(normed).view(len(x), 3, self.heads, -1)
         _rotate(qkv[:, :2], *rotations[self.layer_type])
         x = self.out.add_to(self.attention.attend(qkv, layout, self.bias), x)
@@ -130,7 +130,7 @@ class GatedPreNormBlock:
 
 
 def _rotate(query_key: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
-    """Rotate queries and keys (tokens + 1, 2, heads, head_dim) in place; halves of head_dim are the rotated pairs."""
+    """Rotate queries and keys (rows, 2, heads, head_dim) in place; halves of head_dim are the rotated pairs."""
     first, second = query_key.float().chunk(2, dim=-1)
     rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
     query_key.copy_(rotated)

@@ -70,14 +70,14 @@ class PackedText:
         stack = self._stack
         with torch.inference_mode():
             layout = stack.attention.lay_out(chunk, stack.padding_id)
-            x = functional.embedding(layout.ids, stack.words)  # (tokens + 1, width) float32
+            x = functional.embedding(layout.ids, stack.words)  # (rows, width) float32
             if stack.places is not None:
                 x += functional.embedding(layout.positions, stack.places)
             x = stack.embedding_norm(x).to(self._dtype)
             rotations = {} if stack.rotary is None else stack.rotary(layout.positions)
             for block in stack.blocks:
                 x = block(x, layout, rotations)
-            pooled = pool_packed(stack.final_norm(x)[:-1], layout.lengths, self._pooling)
+            pooled = pool_packed(stack.final_norm(x)[: layout.tokens], layout.lengths, self._pooling)
             vectors: torch.Tensor = self._head(pooled)
         return vectors
 
