@@ -80,7 +80,7 @@ def _prepare_in_turns(connection: Connection) -> None:
 
     def prepare(decoder: Decoder, file: bytes) -> torch.Tensor:
         pixels = transform.prepare(file, limits, decoder=decoder, resize=resize_pixels)
-        return torch.addcmul(shift, torch.from_numpy(pixels), scale)
+        return torch.from_numpy(pixels).float().mul_(scale).add_(shift)  # as the image tower does
 
     pool = DecodePool(workers=1, file_bytes=limits.max_image_bytes, pixel_bytes=3 * limits.max_image_pixels)
     inline = InlineDecoder()

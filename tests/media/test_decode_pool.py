@@ -212,7 +212,7 @@ def test_workers_know_no_secret_and_import_no_torch(image_file, photo, monkeypat
 
 
 def test_options_travel_as_they_are(image_file, photo) -> None:
-    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, asdict(PixelTransform(8).target))
+    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, asdict(PixelTransform(8)))
     with closing(InlineDecoder().run(job)) as results:
         assert next(results).pixels.shape[:2] < (96, 128)
 
