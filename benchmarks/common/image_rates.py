@@ -62,9 +62,9 @@ def measure_rates(full: bool, console: Console) -> Section:
         what = f"images through gRPC, {rated.name}"
         rows.append((what, f"{ours:,.1f}/s", "", f"{loop:,.1f}/s", "", f"{keys[rated.key]:.2f}"))
     note = (
-        f"Images through gRPC: new JPEGs of 640 x 480, {_CALLS_IN_FLIGHT} calls of {_BATCH} in flight, with the service's defaults. Reference: "
-        f"a plain open_clip loop in batches of {_BATCH}, in float32 as open_clip runs it. Medians over rounds in turns; the ratio is that "
-        "of the rounds' own. ViT-B/32 has random weights here: its speed is the architecture's, its vectors mean nothing."
+        f"Images through gRPC: new JPEGs of 640 x 480, {_CALLS_IN_FLIGHT} calls of {_BATCH} in flight, with the service's defaults. "
+        f"Reference: a plain open_clip loop in batches of {_BATCH}, in float32 as open_clip runs it. Medians over rounds in turns; the "
+        "ratio is that of the rounds' own. ViT-B/32 has random weights: its speed is the architecture's, its vectors mean nothing."
     )
     shares = ", ".join(f"{share:.2f} ({name})" for name, share in busy.items())
     told = f"Device busy share, measured: forward passes took this share of the wall time of our rounds: {shares}."
@@ -136,7 +136,7 @@ def _new_photographs() -> Iterator[bytes]:
 
 @contextmanager
 def _open_clip_loop(folder: str) -> Iterator[Callable[[Sequence[bytes]], float]]:
-    """Load a folder's model as open_clip holds it, or the default space's where none is named; gives a function that embeds files and returns the seconds."""
+    """Load a folder's model as open_clip holds it, or the default space's; gives a function that embeds files and returns the seconds."""
     with child_process(_loop, folder) as (connection, _):
 
         def embed(files: Sequence[bytes]) -> float:

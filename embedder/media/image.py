@@ -21,7 +21,7 @@ from embedder.media.jpeg_header import read_plain_jpeg
 from embedder.media.limits import MediaLimits
 from embedder.media.plain_decoders import decode_jpeg, decode_plain, look_up_palette
 
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 """Raised whenever the same file and parameters give other pixels than before."""
 
 _EXIF_ORIENTATION = 0x0112

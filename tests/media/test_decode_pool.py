@@ -20,9 +20,11 @@ import pytest
 from PIL import Image
 
 from embedder.errors import InvalidContent, LimitExceeded, Unavailable
+from embedder.media.decoding.giving_way import BASE_NICENESS, STEPS
 from embedder.media.decoding.job import Decoded, DecodeJob, Decoder, InlineDecoder
 from embedder.media.decoding.pool import DecodePool
 from embedder.media.image import decode_image
+from embedder.media.image_job import MAX_HANDED_PIXELS
 from embedder.media.limits import MediaLimits
 from embedder.media.preprocess import PixelTransform
 
@@ -87,6 +89,17 @@ def test_turned_and_reduced_pictures_are_prepared_alike(pool, image_file, photo,
     np.testing.assert_array_equal(transform.prepare(data, LIMITS, decoder=pool), expected)
 
 
+def test_a_picture_that_is_large_once_decoded_is_resized_by_its_worker(pool, image_file, photo) -> None:
+    large = Image.fromarray(photo).resize((4_000, 2_200))
+    assert large.width * large.height > MAX_HANDED_PIXELS
+    data, transform = image_file(large, "PNG", compress_level=1), PixelTransform(64)
+    with closing(pool.run(DecodeJob("image", data, LIMITS, asdict(transform)))) as results:
+        assert next(results).pixels.shape == (64, 64, 3)
+    prepared = transform.prepare(data, LIMITS, decoder=pool)
+    np.testing.assert_array_equal(prepared, transform.prepare(data, LIMITS))
+    np.testing.assert_array_equal(prepared, transform.apply(np.array(large)))
+
+
 def test_many_threads_share_the_workers(image_file, photo) -> None:
     pictures = [np.roll(photo, row, axis=1) for row in range(40)]
     files = [image_file(picture, "PNG") for picture in pictures]
@@ -143,6 +156,25 @@ def test_a_worker_that_hangs_is_replaced_and_only_its_item_fails(pool, image_fil
             hung.result(PATIENCE_S)
         np.testing.assert_array_equal(waiting.result(PATIENCE_S), photo)
     assert pool.replaced == 1
+
+
+def niceness_of_threads(pid: int) -> list[int]:
+    return [os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def test_a_job_that_takes_long_gives_way_and_the_next_one_does_not(pool, image_file, photo) -> None:
+    data = image_file(photo, "PNG")
+    with ThreadPoolExecutor(1) as run:
+        pid, slow = make_busy(pool, run, data)
+        base = os.getpriority(os.PRIO_PROCESS, pid)
+        assert base == min(19, os.getpriority(os.PRIO_PROCESS, 0) + BASE_NICENESS)
+        wait_until(lambda: max(niceness_of_threads(pid)) == min(19, base + STEPS[-1][1]))
+        assert os.getpriority(os.PRIO_PROCESS, pid) == base  # the thread that takes jobs
+        os.kill(pid, signal.SIGCONT)
+        np.testing.assert_array_equal(slow.result(PATIENCE_S), photo)
+    np.testing.assert_array_equal(decode(pool, data), photo)
+    assert set(niceness_of_threads(pid)) == {base}
+    assert pool.replaced == 0
 
 
 def test_a_worker_that_dies_is_replaced_and_only_its_item_fails(pool, image_file, photo) -> None:
