@@ -22,7 +22,7 @@ def run_image_job(data: Any, limits: MediaLimits, options: Mapping[str, Any], al
     Args:
         data: the whole file, bytes-like.
         limits: applied to the header before any pixel is decoded.
-        options: the fields of the `PixelTransform` that the picture will go through; none of them for all its pixels.
+        options: `PixelTransform.options` of the one that the picture will go through; none of them for all its pixels.
         allocate: where to decode to.
     Returns:
         one picture; its facts are `width` and `height` of the whole image, upright, and `is_square` where it went through the

@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 
 _START = b"\xff\xd8\xff"
-_SCAN = b"\xff\xda"
 _BASELINE = 0xC0
+_SCAN = 0xDA
 _APP1 = 0xE1  # EXIF and XMP
 # Quantization, Huffman and restart tables, applications' segments, comments.
 _SKIPPED = frozenset((0xDB, 0xC4, 0xDD, *range(0xE0, 0xF0), 0xFE))
@@ -42,10 +42,10 @@ def read_plain_jpeg(data: bytes) -> PlainJpeg | None:
             if components or data[position + 4] != 8 or data[position + 9] not in (1, 3):
                 return None
             size, components = struct.unpack_from(">HH", data, position + 5), data[position + 9]
-        elif marker == _SCAN[1]:
-            # A second scan costs a second pass.
-            is_single = components == data[position + 4] and data.count(_SCAN, position + 2) == 0
-            return PlainJpeg(size[1], size[0], may_be_turned) if components and is_single else None
+        elif marker == _SCAN:
+            # A baseline scan of every component is the whole picture: a decoder that meets a further one refuses the file.
+            is_whole = components > 0 and components == data[position + 4]
+            return PlainJpeg(size[1], size[0], may_be_turned) if is_whole else None
         elif marker not in _SKIPPED or length < 2:
             return None
         may_be_turned = may_be_turned or marker == _APP1

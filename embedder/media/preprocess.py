@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,16 @@ class PixelTransform:
         )
 
     @property
+    def options(self) -> dict[str, Any]:
+        """This as an image job's options."""
+        return {
+            "size": self.size,
+            "resize_mode": self.resize_mode,
+            "interpolation": self.interpolation,
+            "fill": self.fill,
+        }
+
+    @property
     def target(self) -> TargetSize:
         """What images are resized to."""
         return TargetSize(self.size, self.resize_mode)
@@ -78,7 +88,7 @@ class PixelTransform:
             LimitExceeded: the file or the image is too large, or decoding it takes too much.
         """
         limits.check("max_image_bytes", len(data))
-        job = DecodeJob("image", data, limits, asdict(self))
+        job = DecodeJob("image", data, limits, self.options)
         with closing((decoder or _HERE).run(job)) as results:
             decoded = next(results)
             if decoded.facts.get("is_square"):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,7 @@ def test_a_picture_that_is_large_once_decoded_is_resized_by_its_worker(pool, ima
     large = Image.fromarray(photo).resize((4_000, 2_200))
     assert large.width * large.height > MAX_HANDED_PIXELS
     data, transform = image_file(large, "PNG", compress_level=1), PixelTransform(64)
-    with closing(pool.run(DecodeJob("image", data, LIMITS, asdict(transform)))) as results:
+    with closing(pool.run(DecodeJob("image", data, LIMITS, transform.options))) as results:
         assert next(results).pixels.shape == (64, 64, 3)
     prepared = transform.prepare(data, LIMITS, decoder=pool)
     np.testing.assert_array_equal(prepared, transform.prepare(data, LIMITS))
@@ -248,7 +248,7 @@ def test_workers_know_no_secret_and_import_no_torch(image_file, photo, monkeypat
 
 
 def test_options_travel_as_they_are(image_file, photo) -> None:
-    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, asdict(PixelTransform(8)))
+    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, PixelTransform(8).options)
     with closing(InlineDecoder().run(job)) as results:
         assert next(results).pixels.shape[:2] < (96, 128)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from embedder.errors import InvalidContent
+from embedder.media.image import decode_image
 from embedder.media.jpeg_header import PlainJpeg, read_plain_jpeg
+from embedder.media.limits import MediaLimits
+
+LIMITS = MediaLimits()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -31,9 +37,19 @@ def test_other_files_are_not_plain(image_file, photo) -> None:
         assert read_plain_jpeg(data[:length]) is None
 
 
-def test_a_second_scan_or_frame_is_not_plain(image_file, photo) -> None:
+def test_a_second_frame_is_not_plain(image_file, photo) -> None:
     data = image_file(photo, "JPEG")
-    assert read_plain_jpeg(data + b"\xff\xda" + data) is None
     frame = data.index(b"\xff\xc0")
     length = 2 + int.from_bytes(data[frame + 2 : frame + 4], "big")
     assert read_plain_jpeg(data[:frame] + 2 * data[frame : frame + length] + data[frame + length :]) is None
+
+
+def test_further_scans_of_a_plain_jpeg_cost_no_further_pass(image_file, photo) -> None:
+    data = image_file(photo, "JPEG")
+    scan = data[data.index(b"\xff\xda") : -2]
+    whole = decode_image(data, LIMITS)
+    for repeated in (data[:-2] + 200 * scan + data[-2:], data + 200 * data):
+        try:
+            np.testing.assert_array_equal(decode_image(repeated, LIMITS), whole)
+        except InvalidContent:
+            continue
