@@ -16,12 +16,12 @@ def resize_pixels(
     """Resize one image with antialiasing, in 8-bit fixed point, as Pillow does; 3 to 5 times as fast (measured on an AMD EPYC).
 
     Args:
-        image: (h, w, 3 or 4) uint8, writable; four channels are a tenth faster.
+        image: (h, w, 3) uint8, writable.
         height: of the result.
         width: of the result.
         interpolation: the filter.
     Returns:
-        (height, width, 3 or 4) uint8, within one level of Pillow's; where Pillow resizes the rows before the columns, single pixels of
+        (height, width, 3) uint8, within one level of Pillow's; where Pillow resizes the rows before the columns, single pixels of
         noise differ by more, since each of the two passes rounds.
     """
     channels_last = torch.from_numpy(image).permute(2, 0, 1)[None]

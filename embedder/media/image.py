@@ -19,7 +19,7 @@ from embedder.media.decoding.job import Allocate, Frame
 from embedder.media.image_header import check_size, open_image
 from embedder.media.jpeg_header import read_plain_jpeg
 from embedder.media.limits import MediaLimits
-from embedder.media.plain_decoders import decode_jpeg, decode_plain, look_up_palette
+from embedder.media.plain_decoders import decode_jpeg, decode_plain
 
 PREPROCESSING_VERSION = 3
 """Raised whenever the same file and parameters give other pixels than before."""
@@ -45,7 +45,7 @@ class LoadedImage:
     """A decoded image, perhaps reduced by its decoder.
 
     Attributes:
-        pixels: (h, w, 3 or 4) uint8, RGB or RGB and filler, upright.
+        pixels: (h, w, 3) uint8, RGB, upright.
         width: of the whole image upright, before any reduction.
         height: likewise.
     """
@@ -67,7 +67,7 @@ def decode_image(data: bytes, limits: MediaLimits) -> npt.NDArray[np.uint8]:
         InvalidContent: the file is none of these formats, is broken, or ends early.
         LimitExceeded: the file or the image is too large.
     """
-    return np.ascontiguousarray(load_image(data, limits).pixels[..., :3])
+    return load_image(data, limits).pixels
 
 
 def load_image(
@@ -115,11 +115,10 @@ def _load_opened(image: ImageFile.ImageFile, data: bytes, needed: NeededSize, al
         image.load()
         orientation = _orientation(image)
         turn = _TURNS.get(orientation)
-        is_opaque_palette = image.mode == "P" and not image.has_transparency_data
-        stored = look_up_palette(image, allocate) if is_opaque_palette else np.asarray(_to_rgb(image))
+        stored = np.asarray(_to_rgb(image))
     upright = stored if turn is None else turn(stored)
     if not (upright.flags.c_contiguous and upright.flags.writeable):
-        pixels = allocate(*upright.shape)
+        pixels = allocate(*upright.shape[:2])
         pixels[...] = upright
         upright = pixels
     return LoadedImage(upright, *(whole[::-1] if orientation in _SWAPPING else whole))
@@ -152,5 +151,5 @@ def _whole(width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
-def _allocate(height: int, width: int, channels: int = 3) -> Frame:
-    return np.empty((height, width, channels), np.uint8)
+def _allocate(height: int, width: int) -> Frame:
+    return np.empty((height, width, 3), np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embedder.media.decoding.job import Allocate, Decoded, Frame
-from embedder.media.image import decode_image, load_image
+from embedder.media.image import load_image
 from embedder.media.limits import MediaLimits
 from embedder.media.preprocess import PixelTransform
 
@@ -32,13 +32,13 @@ def run_image_job(data: Any, limits: MediaLimits, options: Mapping[str, Any], al
         LimitExceeded: the file or the image is too large.
     """
     if not options:
-        pixels = decode_image(bytes(data), limits)
-        yield Decoded(pixels, {"width": pixels.shape[1], "height": pixels.shape[0]}, is_last=True)
+        loaded = load_image(bytes(data), limits, allocate=allocate)
+        yield Decoded(loaded.pixels, {"width": loaded.width, "height": loaded.height}, is_last=True)
         return
 
-    def allocate_here(height: int, width: int, channels: int = 3) -> Frame:
+    def allocate_here(height: int, width: int) -> Frame:
         is_handed = height * width <= MAX_HANDED_PIXELS
-        return allocate(height, width, channels) if is_handed else np.empty((height, width, channels), np.uint8)
+        return allocate(height, width) if is_handed else np.empty((height, width, 3), np.uint8)
 
     transform = PixelTransform(**options)
     loaded = load_image(bytes(data), limits, needed=transform.target.needed_size, allocate=allocate_here)

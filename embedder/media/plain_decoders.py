@@ -12,7 +12,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
 from embedder.media.decoding.job import Allocate, Frame
 
@@ -20,8 +20,6 @@ from embedder.media.decoding.job import Allocate, Frame
 _PNG_ORIENTATIONS = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 _PNG_BIT_DEPTH = 24  # offset of the byte
 _JPEG_FACTORS = (8, 4, 2)
-_PADDED = 4  # channels
-_COLOURS = 256
 
 
 def decode_plain(
@@ -35,7 +33,7 @@ def decode_plain(
         needed: least width and height as stored; a JPEG is reduced to an eighth, a quarter or a half where that is enough.
         allocate: where to decode to.
     Returns:
-        (height, width, 3 or 4) uint8 as stored, not turned upright; None where the file is not plain, or where the decoder refuses it
+        (height, width, 3) uint8 as stored, not turned upright; None where the file is not plain, or where the decoder refuses it
         and another is to say why.
     """
     if image.mode not in ("RGB", "L") or "transparency" in image.info:
@@ -50,14 +48,14 @@ def decode_plain(
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int], *, needed: tuple[int, int], allocate: Allocate) -> Frame | None:
-    """Decode a JPEG of `size`, its width and height as stored, to (height, width, 4) uint8; see `decode_plain`."""
+    """Decode a JPEG of `size`, its width and height as stored; see `decode_plain`."""
     width, height = size
     factor = next((n for n in _JPEG_FACTORS if width >= n * needed[0] and height >= n * needed[1]), 1)
     width, height = -(-width // factor), -(-height // factor)
-    pixels = allocate(height, width, _PADDED)
+    pixels = allocate(height, width)
     least = {} if factor == 1 else {"min_width": width, "min_height": height}
     try:
-        simplejpeg.decode_jpeg(data, "RGBX", buffer=pixels, **least)
+        simplejpeg.decode_jpeg(data, buffer=pixels, **least)
     except ValueError:
         return None
     return pixels
@@ -81,16 +79,6 @@ def _decode_webp(image: ImageFile.ImageFile, data: bytes, needed: tuple[int, int
         return None
     pixels = allocate(image.height, image.width)
     imagecodecs.webp_decode(data, out=pixels)
-    return pixels
-
-
-def look_up_palette(image: Image.Image, allocate: Allocate) -> Frame:
-    """Return a palette image without transparency, its pixels loaded, as (height, width, 4) uint8; a colour it lacks is black."""
-    palette = np.zeros((_COLOURS, _PADDED), np.uint8)
-    known = np.array(image.getpalette("RGBX"), np.uint8).reshape(-1, _PADDED)
-    palette[: len(known)] = known
-    pixels = allocate(image.height, image.width, _PADDED)
-    np.take(palette.view(np.uint32)[:, 0], np.asarray(image), out=pixels.view(np.uint32)[..., 0], mode="clip")
     return pixels
 
 

@@ -26,7 +26,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 _MAX_UNCROPPED = 3
 
 Resize = Callable[[npt.NDArray[np.uint8], int, int, Interpolation], npt.NDArray[np.uint8]]
-"""(h, w, c) uint8, height, width and filter to (height, width, c) uint8; the pixels equal Pillow's but for roundings."""
+"""(h, w, 3) uint8, height, width and filter to (height, width, 3) uint8; the pixels equal Pillow's but for roundings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class PixelTransform:
 
     @property
     def options(self) -> dict[str, Any]:
-        """This as an image job's options."""
+        """What an image job must know of this."""
         return {
             "size": self.size,
             "resize_mode": self.resize_mode,
@@ -105,7 +105,7 @@ class PixelTransform:
         """Resize an image, and crop or pad it, to (size, size, 3) uint8."""
         width, height = self.target.resized_size(loaded.width, loaded.height)
         if self.resize_mode == "longest":
-            resized = _by_pillow(loaded.pixels).resize((width, height), _FILTERS[self.interpolation]).convert("RGB")
+            resized = Image.fromarray(loaded.pixels).resize((width, height), _FILTERS[self.interpolation])
             square = Image.new("RGB", (self.size, self.size), (self.fill,) * 3)
             # The padding's smaller half stands left and above, as in the reference.
             square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
@@ -113,26 +113,18 @@ class PixelTransform:
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
         if width * height <= _MAX_UNCROPPED * self.size**2:
             whole = (resize or _resize_by_pillow)(loaded.pixels, height, width, self.interpolation)
-            return whole[top : top + self.size, left : left + self.size, :3]
+            return whole[top : top + self.size, left : left + self.size]
         # Only the crop's part is resized, so that a picture of 1 x 16,384 never grows to 224 x 3,670,016.
-        image = _by_pillow(loaded.pixels)
+        image = Image.fromarray(loaded.pixels)
         x_scale, y_scale = image.width / width, image.height / height
         box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
-        return np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box))[..., :3]
+        return np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box))
 
 
 def _resize_by_pillow(
     image: npt.NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
 ) -> npt.NDArray[np.uint8]:
-    return np.asarray(_by_pillow(image).resize((width, height), _FILTERS[interpolation]))
-
-
-def _by_pillow(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    """Return (h, w, 3 or 4) uint8 as an image of Pillow's; a fourth channel is filler there too, and no transparency."""
-    height, width, channels = pixels.shape
-    if channels == 3:
-        return Image.fromarray(pixels)
-    return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+    return np.asarray(Image.fromarray(image).resize((width, height), _FILTERS[interpolation]))
 
 
 def _channels_first(square: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -130,7 +130,7 @@ def memory_bound(start_bytes: int, settings: ServeSettings) -> int:
 
     Files and pixels in shared memory count in both processes that map them.
     """
-    image = settings.max_decode_memory_bytes + 2 * 4 * MAX_HANDED_PIXELS + 2 * settings.max_image_bytes
+    image = settings.max_decode_memory_bytes + 2 * 3 * MAX_HANDED_PIXELS + 2 * settings.max_image_bytes
     video = settings.max_video_memory_bytes + 2 * 3 * settings.max_video_pixels + 2 * settings.max_video_bytes
     return start_bytes + settings.decode_workers * image + settings.video_workers * video + (256 << 20)
 

@@ -15,16 +15,8 @@ import numpy.typing as npt
 from embedder.media.limits import MediaLimits
 
 Frame = npt.NDArray[np.uint8]
-"""(height, width, 3 or 4) uint8, RGB; the fourth channel is filler, since a pixel of four bytes is decoded and resized faster."""
-
-
-class Allocate(Protocol):
-    """Gives memory to decode into: shared memory, where another process waits for the pixels."""
-
-    def __call__(self, height: int, width: int, channels: int = 3) -> Frame:
-        """Return (height, width, channels) uint8."""
-        ...
-
+Allocate = Callable[[int, int], Frame]
+"""(height, width) to (height, width, 3) uint8 to decode into: in shared memory where another process waits for it."""
 
 _KEPT_BYTES = 4 << 20
 
@@ -78,7 +70,7 @@ class Decoded:
     """One picture that a job gave: an image, or a frame.
 
     Attributes:
-        pixels: (height, width, 3 or 4) uint8, RGB or RGB and filler, upright; valid until the next one is asked for.
+        pixels: (height, width, 3) uint8, RGB, upright; valid until the next one is asked for.
         facts: what else is known of it; strings, numbers, booleans and None.
         is_last: whether the job gives no further one.
     """
@@ -115,15 +107,15 @@ class InlineDecoder:
             if decoded.is_last:
                 return
 
-    def _allocate(self, height: int, width: int, channels: int = 3) -> Frame:
+    def _allocate(self, height: int, width: int) -> Frame:
         """Return memory that this thread decoded to before, where it is enough: new memory costs a tenth of a decode."""
-        length = height * width * channels
+        length = height * width * 3
         if length > _KEPT_BYTES:
-            return np.empty((height, width, channels), np.uint8)
+            return np.empty((height, width, 3), np.uint8)
         kept: Frame | None = getattr(self._kept, "pixels", None)
         if kept is None:
             kept = self._kept.pixels = np.empty(_KEPT_BYTES, np.uint8)
-        return kept[:length].reshape(height, width, channels)
+        return kept[:length].reshape(height, width, 3)
 
 
 @cache

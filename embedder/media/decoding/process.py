@@ -192,16 +192,14 @@ class WorkerProcess:
 
     def _decoded(self, answer: dict[str, Any]) -> Decoded:
         """Read a picture's message; what a worker says is not trusted further than its own item."""
-        shape = [answer.get(name) for name in ("height", "width", "channels")]
-        height, width, channels = (size if isinstance(size, int) else 0 for size in shape)
-        if height < 1 or width < 1 or channels not in (3, 4):
+        height, width, facts = answer.get("height"), answer.get("width"), answer.get("facts")
+        if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
             self._process.kill()
             raise InvalidContent("the file can't be decoded: its decoder gave no pixels")
-        pixels = self._slot.pixels(height, width, channels)
+        pixels = self._slot.pixels(height, width)
         if not pixels.size:
             self._process.kill()
             raise InvalidContent("the file can't be decoded: its decoder gave more pixels than it may")
-        facts = answer.get("facts")
         return Decoded(pixels, facts if isinstance(facts, dict) else {}, answer.get("last") is True)
 
 

@@ -45,12 +45,12 @@ class DecodeSlot:
         """Return the file, without copying it."""
         return memoryview(self._map)[:length].toreadonly()
 
-    def pixels(self, height: int, width: int, channels: int = 3) -> Frame:
-        """Return the slot's pixels as (height, width, channels) uint8, without copying them; none of them where they don't fit."""
-        if height * width * channels > self.pixel_bytes:
+    def pixels(self, height: int, width: int) -> Frame:
+        """Return the slot's pixels as (height, width, 3) uint8, without copying them; (0, 0, 3) where they don't fit."""
+        if height * width * 3 > self.pixel_bytes:
             height = width = 0
-        flat = np.frombuffer(self._map, np.uint8, count=height * width * channels, offset=self._pixels_at)
-        return flat.reshape(height, width, channels)
+        flat = np.frombuffer(self._map, np.uint8, count=height * width * 3, offset=self._pixels_at)
+        return flat.reshape(height, width, 3)
 
     def empty(self, *, file_bytes: int, pixel_bytes: int) -> None:
         """Give the memory back that a large file or picture took."""

@@ -93,14 +93,13 @@ class DecodeWorker:
 
     def _place(self, decoded: Decoded) -> dict[str, Any]:
         """Have a picture's pixels in the slot, and return the message that says so."""
-        height, width, channels = decoded.pixels.shape
-        place = self._slot.pixels(height, width, channels)
+        height, width = decoded.pixels.shape[:2]
+        place = self._slot.pixels(height, width)
         if place.shape != decoded.pixels.shape:
             raise InvalidContent(f"{width} x {height} pixels are more than the service takes")
         if not _is_same(place, decoded.pixels):
             place[...] = decoded.pixels
-        shape = {"height": height, "width": width, "channels": channels}
-        return {**shape, "facts": dict(decoded.facts), "last": decoded.is_last}
+        return {"height": height, "width": width, "facts": dict(decoded.facts), "last": decoded.is_last}
 
     def _send(self, message: Mapping[str, Any]) -> None:
         self._connection.send(json.dumps(message).encode())
