@@ -35,8 +35,8 @@ _FILES_PER_TURN = 8
 _NOTE = (
     f"Preparing: median milliseconds of one file on one core, {_FILES_PER_TURN} in a turn, with our columns' normalization. Ours: in the "
     "service's process; a worker: through a decode worker. Reference: open_clip's transform (Pillow, bicubic, 224, normalized). OpenCV: "
-    "its decoder, our resize. Colours first: the reference resizes a palette image by nearest pixels, which costs it nothing; there it turns "
-    "the palette into colours before, as we do."
+    "its decoder, our resize. Colours first: the reference resizes a palette image by nearest pixels, which costs it nothing; there it "
+    "turns the palette into colours before, as we do."
 )
 
 
