@@ -120,8 +120,8 @@ def _request(files: Sequence[bytes]) -> bytes:
 
 def _device_seconds(address: str) -> float:
     with Client(address) as client:
-        device_time = client.savings().total.device_time
-        return device_time.value if device_time else 0.0
+        wall_time = client.savings().total.wall_time
+        return wall_time.value if wall_time else 0.0
 
 
 def _new_photographs() -> Iterator[bytes]:
