@@ -1,4 +1,5 @@
-"""Media: preparing per format beside Pillow's reference, and images a second through gRPC beside a plain open_clip loop.
+"""Media: preparing per format beside Pillow's reference, and images a second through gRPC beside a plain open_clip loop, for the
+default space and ViT-B/32.
 
 Preparing runs on one core, from a file's bytes to the normalized pixels that a model takes. The loop decodes, preprocesses and
 encodes the same files in batches of 32, with the same model on the same cores. All take turns.

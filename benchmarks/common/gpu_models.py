@@ -128,13 +128,13 @@ def write_text_model(shape: Shape, folder: Path) -> Path:
     return folder
 
 
-def write_image_text_model(folder: Path) -> Path:
-    """Write open_clip's ViT-L-14 with random weights; raises ImportError where open_clip is not installed."""
+def write_image_text_model(folder: Path, architecture: str = "ViT-L-14") -> Path:
+    """Write a model of open_clip's with random weights; raises ImportError where open_clip is not installed."""
     import open_clip
     import safetensors.torch
     from open_clip.model import CLIP
 
-    config = open_clip.get_model_config("ViT-L-14")
+    config = open_clip.get_model_config(architecture)
     model = CLIP(**config)
     folder.mkdir()
     means = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}

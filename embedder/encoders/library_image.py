@@ -26,13 +26,21 @@ def embed_images_exactly(model: ImageModel, pixels: Sequence[Pixels]) -> torch.T
     """Embed each image alone by the library's own forward, in float32 on the CPU: the reference; returns (n, dim)."""
     scale, shift = _normalization(model, torch.device("cpu"))
     with torch.inference_mode():
-        return torch.cat([model.module(torch.addcmul(shift, torch.from_numpy(image)[None], scale)) for image in pixels])
+        return torch.cat([model.module(_normalize(torch.from_numpy(image)[None], scale, shift)) for image in pixels])
 
 
 def _normalization(model: ImageModel, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what 8-bit pixels are multiplied by and what is added to them, both (1, 3, 1, 1)."""
     mean, std = torch.tensor(model.mean, device=device), torch.tensor(model.std, device=device)
     return (1 / (255 * std)).view(1, 3, 1, 1), (-mean / std).view(1, 3, 1, 1)
+
+
+def _normalize(pixels: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Return uint8 pixels times `scale` plus `shift`, in float32."""
+    if pixels.device.type != "cpu":
+        return torch.addcmul(shift, pixels, scale)
+    # Three passes over one type: three times as fast as one pass that mixes them (measured on an AMD EPYC).
+    return pixels.float().mul_(scale).add_(shift)
 
 
 class LibraryImage:
@@ -94,6 +102,6 @@ class LibraryImage:
             images += [chunk[0]] * (self._most - len(chunk))
         with torch.inference_mode():
             batch = to_device(torch.from_numpy(np.stack(images)), self._device)  # (n, 3, size, size) uint8
-            normalized = torch.addcmul(self._shift, batch, self._scale)
+            normalized = _normalize(batch, self._scale, self._shift)
             vectors: torch.Tensor = self._module(normalized.to(self._dtype).contiguous(memory_format=self._format))
         return vectors[: len(chunk)].float()

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from embedder.encoders.base import EncoderInfo, Preparing
-from embedder.engine.composite_parts import Wholes
 from embedder.engine.composite_ticket import CompositeTicket
 from embedder.engine.contents import (
     CallSize,
@@ -30,7 +29,9 @@ from embedder.engine.cost_model import CostModel
 from embedder.engine.fusion import MEAN, Fusion, Fusions, MeanFusion
 from embedder.engine.lookup_engine import Asked, LookupEngine, contents_of
 from embedder.engine.ticket import Ticket
-from embedder.engine.video_encoder import VideoEncoder, VideoSettings
+from embedder.engine.video_encoder import VideoEncoder
+from embedder.engine.video_flight import VideoSettings
+from embedder.engine.wholes import Wholes
 from embedder.errors import ContentNotCached, LimitExceeded
 from embedder.media.decoding.job import Decoder
 from embedder_cache import CacheTier, Lookup, SpaceKey

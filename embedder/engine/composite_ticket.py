@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from embedder.engine.composite_parts import CompositeParts, Wholes
+from embedder.engine.composite_answers import CompositeAnswers
+from embedder.engine.composite_parts import CompositeParts
 from embedder.engine.contents import (
     CallTimings,
     ContentItem,
@@ -22,6 +23,7 @@ from embedder.engine.contents import (
 )
 from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.video_encoder import VideoEncoder
+from embedder.engine.wholes import Wholes
 from embedder.errors import EmbedderError, StoreFailed
 
 
@@ -46,6 +48,7 @@ class CompositeTicket:
         self._on_done: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._parts = CompositeParts(items, options, engine=engine, videos=videos, wholes=wholes)
+        self._answers = CompositeAnswers(self._parts, videos=videos, wholes=wholes)
         self._follow()
 
     @property
@@ -76,7 +79,7 @@ class CompositeTicket:
         outcome = self._concluded()
         lost = {}
         for row, item in enumerate(self._items):
-            stored = self._parts.stored.get(item.content_hash)
+            stored = self._answers.stored.get(item.content_hash)
             if stored is not None and row not in outcome.failures and (error := _store_error(stored)) is not None:
                 lost[row] = error
         if not lost:
@@ -118,7 +121,7 @@ class CompositeTicket:
                 self._end()
                 return
             start = time.perf_counter()
-            left = len(self._parts.stored)
+            left = len(self._answers.stored)
 
             def count_down(_: object) -> None:
                 nonlocal left
@@ -129,9 +132,9 @@ class CompositeTicket:
                     outcome.timings.store_s = time.perf_counter() - start
                     self._end()
 
-            for stored in self._parts.stored.values():
+            for stored in self._answers.stored.values():
                 stored.add_done_callback(count_down)
-            if self._parts.stored:
+            if self._answers.stored:
                 return
         self._end()
 
@@ -149,7 +152,7 @@ class CompositeTicket:
         if parts is not None:
             timings = replace(parts.timings, lookup_s=timings.lookup_s + parts.timings.lookup_s)
         timings.prepare_s = max([timings.prepare_s, *[video.prepare_s for video in videos]])
-        answers = self._parts.answers(parts)
+        answers = self._answers.answer(self._items, parts)
         vectors = np.zeros((len(answers), self._engine.info.dim), np.float16)
         for row, answer in enumerate(answers):
             if answer.error is None:

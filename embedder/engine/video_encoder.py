@@ -2,104 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
-from embedder.encoders.base import Pixels, Preparing
-from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome, HalfVectors, PreparedContent
+from embedder.encoders.base import Preparing
+from embedder.engine.contents import ContentItem, EmbedOptions, EmbedOutcome, HalfVectors
 from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.ticket import Ticket
 from embedder.engine.timeline import Timeline, Timelines, pool
-from embedder.errors import (
-    DeadlineExpired,
-    EmbedderError,
-    EncoderError,
-    InvalidContent,
-    Overloaded,
-    StoreFailed,
-    Unavailable,
-    UnsupportedModality,
-)
-from embedder.media.decoding.job import DecodeJob, Decoder
-from embedder.media.frame_sampling import FrameSampling
-from embedder.media.limits import MediaLimits
-from embedder_cache import CacheBackpressure, CacheTier, SpaceKey
+from embedder.engine.video_flight import EncodedVideo, VideoFlight, VideoSettings
+from embedder.engine.video_frames import decode_frames
+from embedder.engine.wholes import store_whole
+from embedder.errors import EmbedderError, EncoderError, InvalidContent, Overloaded, Unavailable, UnsupportedModality
+from embedder.media.decoding.job import Decoder
+from embedder_cache import CacheTier, SpaceKey
 from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
 
-_FRAME_TAG = b"embedder.v1\0frame\0"
 # Frames that are handed to the device together: a batch's worth, so that it encodes some while the next are decoded.
 _FRAMES_PER_CALL = 16
 _RETRY_MS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class VideoSettings:
-    """How videos are understood.
-
-    Attributes:
-        sampling: which frames are taken.
-        limits: how large one video may be.
-        workers: videos that are decoded and encoded at once; each holds one frame and a batch's pixels.
-        max_waiting: videos that may wait for their turn; beyond, calls are refused.
-        segment_s: length of a segment where a call names none; 0 makes one of each frame.
-        timeline_bytes: memory for the timelines of known videos.
-    """
-
-    sampling: FrameSampling = field(default_factory=FrameSampling)
-    limits: MediaLimits = field(default_factory=MediaLimits)
-    workers: int = 2
-    max_waiting: int = 64
-    segment_s: float = 5.0
-    timeline_bytes: int = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedVideo:
-    """What became of one video.
-
-    Attributes:
-        vector: (dim,) float16, pooled.
-        timeline: its frames.
-        frames: (n, dim) float16, theirs.
-        sources: (n,) uint8 of `Source`, theirs.
-        device_seconds: device time of those that were computed.
-        prepare_s: seconds of decoding.
-        stored: done when the pooled vector is in the cache.
-    """
-
-    vector: npt.NDArray[np.float16]
-    timeline: Timeline
-    frames: HalfVectors
-    sources: npt.NDArray[np.uint8]
-    device_seconds: float
-    prepare_s: float
-    stored: Future[None]
-
-
-@dataclass(slots=True, eq=False)
-class VideoFlight:
-    """One video on its way; calls that ask for it meanwhile join.
-
-    Attributes:
-        item: the video.
-        options: of the call that it is computed for, with the latest deadline of any call that waits.
-        future: done with the encoded video, or its error.
-    """
-
-    item: ContentItem
-    options: EmbedOptions
-    future: Future[EncodedVideo] = field(default_factory=Future)
 
 
 class VideoEncoder:
@@ -210,7 +140,9 @@ class VideoEncoder:
         calls: list[tuple[list[ContentItem], Ticket]] = []
         batch: list[ContentItem] = []
         end_s = 0.0
-        with closing(self._frames(flight)) as frames_of_video:
+        with closing(
+            decode_frames(flight, self._encoder, decoder=self._decoder, settings=self.settings)
+        ) as frames_of_video:
             for facts, item in frames_of_video:
                 time_s.append(facts["time_ms"] / 1_000)
                 end_s = facts.get("end_ms", 0) / 1_000
@@ -237,35 +169,13 @@ class VideoEncoder:
             sources=np.concatenate([outcome.sources for outcome in outcomes]),
             device_seconds=sum(outcome.device_seconds for outcome in outcomes),
             prepare_s=prepare_s,
-            stored=store(self._cache, self.space, flight.item.content_hash, vector, asked_at=asked_at),
+            stored=store_whole(self._cache, self.space, flight.item.content_hash, vector, asked_at=asked_at),
         )
-
-    def _frames(self, flight: VideoFlight) -> Generator[tuple[dict[str, int], ContentItem], None, None]:
-        """Decode a video; yields each frame's facts, and the frame as a content."""
-        payload = flight.item.payload
-        assert payload is not None
-        assert not isinstance(payload, PreparedContent)
-        job = DecodeJob(
-            "video",
-            payload,  # type: ignore[arg-type]  # bytes, or a file that is mapped: both are buffers
-            self.settings.limits,
-            self.settings.sampling.to_options(),
-            cpu_limit="max_video_cpu_ms",
-            wall_limit="max_video_ms",
-            memory_limit="max_video_memory_bytes",
-        )
-        self.settings.limits.check("max_video_bytes", len(payload))
-        _check_deadline(flight)
-        with closing(self._decoder.run(job)) as decoding:  # an error on the way gives the worker back at once
-            for decoded in decoding:
-                _check_deadline(flight)
-                pixels = self._encoder.prepare_frame(decoded.pixels)
-                yield dict(decoded.facts), ContentItem(hash_frame(pixels), Modality.IMAGE, pixels)
 
     def _start_patiently(self, items: list[ContentItem], flight: VideoFlight) -> Ticket:
         """Start frames; while the queue is full, wait: their call was let in before they were known."""
         while True:
-            _check_deadline(flight)
+            flight.check_deadline()
             try:
                 return self._engine.start(items, flight.options)
             except Overloaded as error:
@@ -280,29 +190,3 @@ class VideoEncoder:
                 raise InvalidContent(f"the frame at {time_s[index]:.3f} s: {error}") from error
             raise error
         return self._engine.outcome(ticket, items)
-
-
-def hash_frame(pixels: Pixels) -> bytes:
-    """Name a frame by the pixels that the model sees, (3, size, size) uint8; returns 32 bytes.
-
-    So the same frame is one content in two clips, and in every container of one stream.
-    """
-    shape = np.array(pixels.shape, "<u8").tobytes()
-    return hashlib.sha256(_FRAME_TAG + shape + np.ascontiguousarray(pixels).tobytes()).digest()
-
-
-def store(
-    cache: CacheTier, space: SpaceKey, content_hash: bytes, vector: npt.NDArray[np.float16], *, asked_at: float
-) -> Future[None]:
-    """Store one fused or pooled vector, (dim,); the future fails with StoreFailed where it could not be."""
-    try:
-        return cache.put_many(space, content_hash, vector[None], asked_at=asked_at)
-    except CacheBackpressure as error:
-        refused: Future[None] = Future()
-        refused.set_exception(StoreFailed(f"the vector was computed and not stored: {error}"))
-        return refused
-
-
-def _check_deadline(flight: VideoFlight) -> None:
-    if time.monotonic() > flight.options.deadline:
-        raise DeadlineExpired("the call's deadline passed before the video was decoded and encoded")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable
 
 from PIL import ImageFile
@@ -28,9 +27,6 @@ _OPENERS: tuple[tuple[bytes, str, Callable[[io.BytesIO], ImageFile.ImageFile]], 
     (b"II+\0", "TIFF", TiffImageFile),
     (b"MM\0+", "TIFF", TiffImageFile),
 )
-_JPEG_BASELINE = 0xC0
-# Quantization, Huffman and restart tables, applications' segments, comments.
-_JPEG_TABLES = frozenset((0xDB, 0xC4, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _JPEG_SCAN = b"\xff\xda"
 _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 322, 323
 
@@ -53,15 +49,15 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
     limits.check("max_image_bytes", len(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         # The WebP decoder allocates its canvas when it is opened, so the size is read before.
-        _check_size(*_webp_size(data), limits)
+        check_size(*_webp_size(data), limits)
         return _open_format(WebPImageFile, "WebP", data)
     for magic, name, opener in _OPENERS:
         if data.startswith(magic):
             image = _open_format(opener, name, data)
-            _check_size(*image.size, limits)
+            check_size(*image.size, limits)
             if isinstance(image, TiffImageFile):
                 # A tile is decoded whole, also when the image is smaller than it.
-                _check_size(_tile_side(image, _TIFF_TILE_WIDTH), _tile_side(image, _TIFF_TILE_LENGTH), limits)
+                check_size(_tile_side(image, _TIFF_TILE_WIDTH), _tile_side(image, _TIFF_TILE_LENGTH), limits)
             if name == "JPEG" and "progression" in image.info:
                 # A scan may be almost empty and still costs a pass over the whole picture.
                 limits.check("max_image_scans", data.count(_JPEG_SCAN))
@@ -69,29 +65,12 @@ def open_image(data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
     raise InvalidContent("the file is not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
 
 
-def plain_jpeg_pixels(data: bytes) -> int | None:
-    """Return width times height of a baseline JPEG of 8-bit grey or YCbCr that is read in one pass; None for any other file.
-
-    Source: ITU-T T.81, annex B.
-    """
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
-    position, size = 2, None
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == _JPEG_BASELINE:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            components = data[position + 9]
-            if size is not None or data[position + 4] != 8 or components not in (1, 3):
-                return None
-            size = (height * width, components)
-        elif marker == _JPEG_SCAN[1]:
-            is_single = size is not None and data[position + 4] == size[1] and data.count(_JPEG_SCAN, position + 2) == 0
-            return size[0] if size is not None and is_single else None
-        elif marker not in _JPEG_TABLES or length < 2:
-            return None
-        position += 2 + length
-    return None
+def check_size(width: int, height: int, limits: MediaLimits) -> None:
+    """Hold an image's size against the limits."""
+    if width < 1 or height < 1:
+        raise InvalidContent(f"the image has no pixels: {width} x {height}")
+    limits.check("max_image_side", max(width, height))
+    limits.check("max_image_pixels", width * height)
 
 
 def _open_format(opener: Callable[[io.BytesIO], ImageFile.ImageFile], name: str, data: bytes) -> ImageFile.ImageFile:
@@ -101,13 +80,6 @@ def _open_format(opener: Callable[[io.BytesIO], ImageFile.ImageFile], name: str,
         raise
     except Exception as error:  # on hostile bytes the plug-ins raise a dozen unrelated types
         raise InvalidContent(f"the {name} header can't be read: {error}") from error
-
-
-def _check_size(width: int, height: int, limits: MediaLimits) -> None:
-    if width < 1 or height < 1:
-        raise InvalidContent(f"the image has no pixels: {width} x {height}")
-    limits.check("max_image_side", max(width, height))
-    limits.check("max_image_pixels", width * height)
 
 
 def _tile_side(image: TiffImageFile, tag: int) -> int:

@@ -47,14 +47,22 @@ def decode_plain(
         return None
 
 
-def _decode_jpeg(image: ImageFile.ImageFile, data: bytes, needed: tuple[int, int], allocate: Allocate) -> Frame | None:
-    width, height = image.size
+def decode_jpeg(data: bytes, size: tuple[int, int], *, needed: tuple[int, int], allocate: Allocate) -> Frame | None:
+    """Decode a JPEG of `size`, its width and height as stored; see `decode_plain`."""
+    width, height = size
     factor = next((n for n in _JPEG_FACTORS if width >= n * needed[0] and height >= n * needed[1]), 1)
     width, height = -(-width // factor), -(-height // factor)
     pixels = allocate(height, width)
     least = {} if factor == 1 else {"min_width": width, "min_height": height}
-    simplejpeg.decode_jpeg(data, buffer=pixels, **least)
+    try:
+        simplejpeg.decode_jpeg(data, buffer=pixels, **least)
+    except ValueError:
+        return None
     return pixels
+
+
+def _decode_jpeg(image: ImageFile.ImageFile, data: bytes, needed: tuple[int, int], allocate: Allocate) -> Frame | None:
+    return decode_jpeg(data, image.size, needed=needed, allocate=allocate)
 
 
 def _decode_png(image: ImageFile.ImageFile, data: bytes, needed: tuple[int, int], allocate: Allocate) -> Frame | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,16 @@ class PixelTransform:
         )
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What an image job must know of this."""
+        return {
+            "size": self.size,
+            "resize_mode": self.resize_mode,
+            "interpolation": self.interpolation,
+            "fill": self.fill,
+        }
+
+    @property
     def target(self) -> TargetSize:
         """What images are resized to."""
         return TargetSize(self.size, self.resize_mode)
@@ -78,34 +88,37 @@ class PixelTransform:
             LimitExceeded: the file or the image is too large, or decoding it takes too much.
         """
         limits.check("max_image_bytes", len(data))
-        job = DecodeJob("image", data, limits, asdict(self.target))
+        job = DecodeJob("image", data, limits, self.options)
         with closing((decoder or _HERE).run(job)) as results:
             decoded = next(results)
+            if decoded.facts.get("is_square"):
+                return _channels_first(decoded.pixels)
             width, height = decoded.facts["width"], decoded.facts["height"]
-            return self._to_square(LoadedImage(decoded.pixels, width, height), resize)
+            return _channels_first(self.square(LoadedImage(decoded.pixels, width, height), resize=resize))
 
     def apply(self, image: npt.NDArray[np.uint8], *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
         """Bring (height, width, 3) uint8 RGB, such as a video's frame, to (3, size, size) uint8."""
         height, width = image.shape[:2]
-        return self._to_square(LoadedImage(image, width, height), resize)
+        return _channels_first(self.square(LoadedImage(image, width, height), resize=resize))
 
-    def _to_square(self, loaded: LoadedImage, resize: Resize | None) -> npt.NDArray[np.uint8]:
+    def square(self, loaded: LoadedImage, *, resize: Resize | None = None) -> npt.NDArray[np.uint8]:
+        """Resize an image, and crop or pad it, to (size, size, 3) uint8."""
         width, height = self.target.resized_size(loaded.width, loaded.height)
         if self.resize_mode == "longest":
             resized = Image.fromarray(loaded.pixels).resize((width, height), _FILTERS[self.interpolation])
             square = Image.new("RGB", (self.size, self.size), (self.fill,) * 3)
             # The padding's smaller half stands left and above, as in the reference.
             square.paste(resized, ((self.size - width) // 2, (self.size - height) // 2))
-            return _channels_first(np.asarray(square))
+            return np.asarray(square)
         left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
         if width * height <= _MAX_UNCROPPED * self.size**2:
             whole = (resize or _resize_by_pillow)(loaded.pixels, height, width, self.interpolation)
-            return _channels_first(whole[top : top + self.size, left : left + self.size])
+            return whole[top : top + self.size, left : left + self.size]
         # Only the crop's part is resized, so that a picture of 1 x 16,384 never grows to 224 x 3,670,016.
         image = Image.fromarray(loaded.pixels)
         x_scale, y_scale = image.width / width, image.height / height
         box = (left * x_scale, top * y_scale, (left + self.size) * x_scale, (top + self.size) * y_scale)
-        return _channels_first(np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box)))
+        return np.asarray(image.resize((self.size, self.size), _FILTERS[self.interpolation], box=box))
 
 
 def _resize_by_pillow(

@@ -101,7 +101,7 @@ def open_video(data: Buffer, limits: MediaLimits) -> Iterator[tuple[InputContain
     try:
         container = av.open(_BufferReader(data), "r", format=name, options=options)
     except (av.FFmpegError, ValueError) as error:
-        raise InvalidContent(f"the {name} header can't be read: {error}") from error
+        raise InvalidContent(f"the {name} header can't be read: {error_text(error)}") from error
     with container:
         yield container, _first_stream(container, limits)
 
@@ -112,6 +112,8 @@ def _first_stream(container: InputContainer, limits: MediaLimits) -> VideoStream
         raise InvalidContent("the file holds no video stream")
     stream = streams[0]
     context = stream.codec_context
+    if context is None:  # a codec that FFmpeg does not know, whatever PyAV's types say
+        raise InvalidContent(f"the video's codec is unknown; accepted are {', '.join(sorted(CODECS))}")
     if context.name not in CODECS:
         raise InvalidContent(
             f"videos of codec {context.name} are not decoded; accepted are {', '.join(sorted(CODECS))}"
@@ -122,6 +124,11 @@ def _first_stream(container: InputContainer, limits: MediaLimits) -> VideoStream
     context.options = {"max_pixels": str(limits.max_video_pixels)}
     context.thread_count = 1  # processor time and memory are bounded for each file; files are decoded side by side
     return stream
+
+
+def error_text(error: Exception) -> str:
+    """Say what FFmpeg found wrong, without its error's number and the name that a file in memory lacks."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def declared_seconds(stream: VideoStream) -> float | None:

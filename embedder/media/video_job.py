@@ -22,7 +22,14 @@ from embedder.errors import InvalidContent
 from embedder.media.decoding.job import Allocate, Decoded
 from embedder.media.frame_sampling import THUMBNAIL_SIDE, FramePicker, FrameSampling
 from embedder.media.limits import MediaLimits
-from embedder.media.video_container import Buffer, check_frame_size, check_seconds, declared_seconds, open_video
+from embedder.media.video_container import (
+    Buffer,
+    check_frame_size,
+    check_seconds,
+    declared_seconds,
+    error_text,
+    open_video,
+)
 
 _DEFAULT_RATE = Fraction(25)
 
@@ -105,7 +112,7 @@ def _decoded(packets: Iterator[av.Packet[Any]], stream: VideoStream) -> Iterator
     except av.error.EOFError:
         return
     except av.error.InvalidDataError as error:
-        raise InvalidContent(f"the video is truncated or corrupt: {error}") from error
+        raise InvalidContent(f"the video is truncated or corrupt: {error_text(error)}") from error
 
 
 def _check_whole(declared_s: float | None, progress: _Progress) -> None:

@@ -38,6 +38,8 @@ _LIMITS = (
     "max_waiting_videos",
     "max_post_fields",
     "max_uploads",
+    "answer_max_tokens",
+    "max_waiting_answers",
 )
 
 

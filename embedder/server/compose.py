@@ -10,7 +10,7 @@ from embedder.engine.composite_engine import CompositeEngine, Parts, PostSetting
 from embedder.engine.fusion import MEAN
 from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.transport.remote_cache import RemoteCache
-from embedder.engine.video_encoder import VideoSettings
+from embedder.engine.video_flight import VideoSettings
 from embedder.errors import ConfigurationError
 from embedder.media.decoding.job import Decoder
 from embedder.media.frame_sampling import FrameSampling

@@ -14,7 +14,7 @@ import pytest
 from embedder.engine.composite_engine import CompositeEngine, Parts, PostSettings
 from embedder.engine.contents import CompositeOptions, ContentItem, PostField, Source
 from embedder.engine.fusion import Fusion
-from embedder.engine.video_encoder import VideoSettings
+from embedder.engine.video_flight import VideoSettings
 from embedder.errors import DeadlineExpired, InvalidContent, Overloaded
 from embedder.media.decoding.job import Decoded, DecodeJob
 from embedder.media.frame_sampling import FrameSampling

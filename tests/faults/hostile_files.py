@@ -1,6 +1,4 @@
-"""Hostile files through a real daemon, each beside good contents of another client.
-
-    python -m tests.faults.hostile_files --files 1000 [--seed N] [--json]
+"""Hostile files through a real daemon, each beside good contents of another client; `python -m benchmarks.hostile` sends 1,000.
 
 For each file, a neighbour sends the same kind of call twice: once alone, and once while the file is being looked at (which of
 the two comes first changes from file to file). A neighbour's call has 63 contents: 57 that are cached, and 3 texts and
@@ -10,20 +8,15 @@ must live; and its memory, workers included, must stay under the stated bound.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import os
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count, islice
-from pathlib import Path
+from itertools import chain, count
 
 import numpy as np
 import psutil
@@ -31,9 +24,10 @@ from PIL import Image
 from rich.progress import track
 
 from embedder.config import ServeSettings
-from embedder.demo.daemon import running_daemon
-from embedder_client import Client
+from embedder.media.image_job import MAX_HANDED_PIXELS
+from embedder_client import Client, Video
 from tests.faults.hostile_images import HostileFile, hostile_images
+from tests.faults.hostile_videos import hostile_videos
 
 _CACHED, _NEW_TEXTS, _NEW_PICTURES = 57, 3, 3
 _MIN_COSINE = 0.999
@@ -43,13 +37,14 @@ _SAMPLE_S = 0.05
 
 @dataclass
 class Found:
-    """What a run met; times in seconds."""
+    """What a run met; times in seconds, one for each file in the order in which they were sent."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     unclear: list[str] = field(default_factory=list)
     wrong_vectors: int = 0
     alone_s: list[float] = field(default_factory=list)
     beside_s: list[float] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     start_bytes: int = 0
     peak_bytes: int = 0
     bound_bytes: int = 0
@@ -59,9 +54,13 @@ class Found:
         """Whether everything was as it should be, times aside."""
         return not self.unclear and not self.wrong_vectors and self.peak_bytes <= self.bound_bytes
 
-    def p99_ratio(self) -> float:
-        """A neighbour's 99th percentile beside hostile files, over that without them."""
-        return float(np.percentile(self.beside_s, 99) / np.percentile(self.alone_s, 99))
+    def p99_s(self, *, rounds: int) -> tuple[list[float], list[float]]:
+        """Return a neighbour's 99th percentile without hostile files and beside them, round by round."""
+        alone, beside = (
+            [float(np.percentile(part, 99)) for part in np.array_split(np.array(times), rounds)]
+            for times in (self.alone_s, self.beside_s)
+        )
+        return alone, beside
 
 
 class Neighbour:
@@ -127,12 +126,18 @@ class MemoryWatch:
 
 
 def memory_bound(start_bytes: int, settings: ServeSettings) -> int:
-    """Return the most memory that decoding may bring the service to: what each worker may take, twice its pixels, and the calls' bytes.
+    """Return the most memory that decoding may bring the service to: what each worker may take, twice what it shares, and the calls' bytes.
 
-    Pixels in shared memory count in both processes that map them.
+    Files and pixels in shared memory count in both processes that map them.
     """
-    each = settings.max_decode_memory_bytes + 2 * 3 * settings.max_image_pixels + 2 * settings.max_image_bytes
-    return start_bytes + settings.decode_workers * each + (256 << 20)
+    image = settings.max_decode_memory_bytes + 2 * 3 * MAX_HANDED_PIXELS + 2 * settings.max_image_bytes
+    video = settings.max_video_memory_bytes + 2 * 3 * settings.max_video_pixels + 2 * settings.max_video_bytes
+    return start_bytes + settings.decode_workers * image + settings.video_workers * video + (256 << 20)
+
+
+def hostile_files(seed: int) -> Iterator[HostileFile]:
+    """Yield images and videos in turns, without end; equal seeds give equal files."""
+    return chain.from_iterable(zip(hostile_images(seed), hostile_videos(seed), strict=True))
 
 
 def run(address: str, process: psutil.Process, files: Sequence[HostileFile]) -> Found:
@@ -153,6 +158,7 @@ def run(address: str, process: psutil.Process, files: Sequence[HostileFile]) -> 
                     (found.beside_s if beside else found.alone_s).append(seconds)
                     if sent is not None:
                         _note(found, file, sent.result())
+                found.kinds.append(file.kind)
     finally:
         watch.stop()
         neighbour.close()
@@ -162,7 +168,7 @@ def run(address: str, process: psutil.Process, files: Sequence[HostileFile]) -> 
 
 def _send(client: Client, file: HostileFile) -> str:
     """Send one file; returns `vector`, the reason of its error, or what else happened."""
-    result = client.embed([file.data])
+    result = client.embed([Video(file.data) if file.is_video else file.data])
     if not result.failures:
         return "vector"
     failure = result.failures[0]
@@ -187,39 +193,3 @@ def _picture(number: int) -> bytes:
 
 def _commented(jpeg: bytes, serial: int) -> bytes:
     return jpeg[:2] + b"\xff\xfe\0\x0a" + serial.to_bytes(8, "big") + jpeg[2:]
-
-
-def main() -> None:
-    """Run from the command line; exits 1 when anything but a time is not as it should be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.hostile_files", description=__doc__)
-    parser.add_argument("--files", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="end with one line, a JSON object")
-    arguments = parser.parse_args()
-    files = list(islice(hostile_images(arguments.seed), arguments.files))
-    with tempfile.TemporaryDirectory(prefix="embedder-hostile-") as folder, running_daemon(Path(folder)) as address:
-        daemon = next(
-            child for child in psutil.Process(os.getpid()).children() if "embedder.cli.serve" in child.cmdline()
-        )
-        found = run(address, daemon, files)
-    report = {
-        "files": len(files),
-        "outcomes": dict(found.outcomes),
-        "unclear": found.unclear[:20],
-        "wrong_vectors": found.wrong_vectors,
-        "neighbour_p50_ms": [round(1e3 * float(np.median(times)), 1) for times in (found.alone_s, found.beside_s)],
-        "neighbour_p99_ms": [
-            round(1e3 * float(np.percentile(times, 99)), 1) for times in (found.alone_s, found.beside_s)
-        ],
-        "p99_ratio": round(found.p99_ratio(), 3),
-        "peak_mib": found.peak_bytes >> 20,
-        "start_mib": found.start_bytes >> 20,
-        "bound_mib": found.bound_bytes >> 20,
-        "sound": found.is_sound,
-    }
-    sys.stdout.write(json.dumps(report, indent=None if arguments.json else 1) + "\n")
-    sys.exit(0 if found.is_sound else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -24,7 +24,7 @@ _MAGICS = (
     b"RIFF\0\1\0\0WEBPVP8 ",
     b"II+\0",
 )
-_WRONG_TYPES = (
+WRONG_TYPES = (
     b"",
     b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj",
     b"PK\3\4" + bytes(60),
@@ -42,10 +42,11 @@ _WRONG_TYPES = (
 
 @dataclass(frozen=True)
 class HostileFile:
-    """One file and what is wrong with it."""
+    """One file, what is wrong with it, and whether it is sent as a video."""
 
     kind: str
     data: bytes
+    is_video: bool = False
 
 
 def hostile_images(seed: int) -> Iterator[HostileFile]:
@@ -88,7 +89,7 @@ def noise_behind_magic(chance: random.Random) -> bytes:
 
 
 def wrong_type(chance: random.Random) -> bytes:
-    return chance.choice(_WRONG_TYPES) + chance.randbytes(chance.randint(0, 50))
+    return chance.choice(WRONG_TYPES) + chance.randbytes(chance.randint(0, 50))
 
 
 def bomb(chance: random.Random) -> bytes:

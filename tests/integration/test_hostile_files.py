@@ -1,4 +1,4 @@
-"""A sample of the hostile files that `tests.faults.hostile_files` sends by the thousand."""
+"""A sample of the hostile files that `benchmarks.hostile` sends by the thousand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from itertools import islice
 
 import psutil
 
-from tests.faults.hostile_files import run
-from tests.faults.hostile_images import hostile_images
+from tests.faults.hostile_files import hostile_files, run
 
 
 def test_hostile_files_cost_their_sender_an_error_and_nobody_else_anything(start_daemon) -> None:
-    files = list(islice(hostile_images(seed=1), 32))  # two of each kind
+    files = list(islice(hostile_files(seed=1), 68))  # two of each kind
     before = {child.pid for child in psutil.Process().children()}
     with start_daemon() as address:
         daemon = next(child for child in psutil.Process().children() if child.pid not in before)

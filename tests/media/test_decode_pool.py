@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, replace
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,11 @@ import pytest
 from PIL import Image
 
 from embedder.errors import InvalidContent, LimitExceeded, Unavailable
+from embedder.media.decoding.giving_way import BASE_NICENESS, STEPS
 from embedder.media.decoding.job import Decoded, DecodeJob, Decoder, InlineDecoder
 from embedder.media.decoding.pool import DecodePool
 from embedder.media.image import decode_image
+from embedder.media.image_job import MAX_HANDED_PIXELS
 from embedder.media.limits import MediaLimits
 from embedder.media.preprocess import PixelTransform
 
@@ -87,6 +89,17 @@ def test_turned_and_reduced_pictures_are_prepared_alike(pool, image_file, photo,
     np.testing.assert_array_equal(transform.prepare(data, LIMITS, decoder=pool), expected)
 
 
+def test_a_picture_that_is_large_once_decoded_is_resized_by_its_worker(pool, image_file, photo) -> None:
+    large = Image.fromarray(photo).resize((4_000, 2_200))
+    assert large.width * large.height > MAX_HANDED_PIXELS
+    data, transform = image_file(large, "PNG", compress_level=1), PixelTransform(64)
+    with closing(pool.run(DecodeJob("image", data, LIMITS, transform.options))) as results:
+        assert next(results).pixels.shape == (64, 64, 3)
+    prepared = transform.prepare(data, LIMITS, decoder=pool)
+    np.testing.assert_array_equal(prepared, transform.prepare(data, LIMITS))
+    np.testing.assert_array_equal(prepared, transform.apply(np.array(large)))
+
+
 def test_many_threads_share_the_workers(image_file, photo) -> None:
     pictures = [np.roll(photo, row, axis=1) for row in range(40)]
     files = [image_file(picture, "PNG") for picture in pictures]
@@ -145,6 +158,29 @@ def test_a_worker_that_hangs_is_replaced_and_only_its_item_fails(pool, image_fil
     assert pool.replaced == 1
 
 
+def niceness_of_threads(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has just ended
+            found.append(os.getpriority(os.PRIO_PROCESS, int(task.name)))
+    return found
+
+
+def test_a_job_that_takes_long_gives_way_and_the_next_one_does_not(pool, image_file, photo) -> None:
+    data = image_file(photo, "PNG")
+    with ThreadPoolExecutor(1) as run:
+        pid, slow = make_busy(pool, run, data)
+        base = os.getpriority(os.PRIO_PROCESS, pid)
+        assert base == min(19, os.getpriority(os.PRIO_PROCESS, 0) + BASE_NICENESS)
+        wait_until(lambda: max(niceness_of_threads(pid)) == min(19, base + STEPS[-1][1]))
+        assert os.getpriority(os.PRIO_PROCESS, pid) == base  # the thread that takes jobs
+        os.kill(pid, signal.SIGCONT)
+        np.testing.assert_array_equal(slow.result(PATIENCE_S), photo)
+    np.testing.assert_array_equal(decode(pool, data), photo)
+    wait_until(lambda: set(niceness_of_threads(pid)) == {base})
+    assert pool.replaced == 0
+
+
 def test_a_worker_that_dies_is_replaced_and_only_its_item_fails(pool, image_file, photo) -> None:
     data = image_file(photo, "PNG")
     with ThreadPoolExecutor(2) as run:
@@ -162,7 +198,7 @@ def test_a_worker_that_died_while_idle_fails_nobody(pool, image_file, photo) -> 
     (pid,) = pool.pids
     decode(pool, image_file(photo, "PNG"))
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
     np.testing.assert_array_equal(decode(pool, image_file(photo, "PNG")), photo)
     assert pool.replaced == 1
 
@@ -212,7 +248,7 @@ def test_workers_know_no_secret_and_import_no_torch(image_file, photo, monkeypat
 
 
 def test_options_travel_as_they_are(image_file, photo) -> None:
-    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, asdict(PixelTransform(8).target))
+    job = DecodeJob("image", image_file(photo, "JPEG"), LIMITS, PixelTransform(8).options)
     with closing(InlineDecoder().run(job)) as results:
         assert next(results).pixels.shape[:2] < (96, 128)
 

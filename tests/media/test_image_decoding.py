@@ -85,6 +85,12 @@ def test_grey_bilevel_and_palette_become_rgb(image_file, photo, mode: str) -> No
     np.testing.assert_array_equal(decoded, np.asarray(picture.convert("RGB")))
 
 
+def test_a_palette_index_without_a_colour_is_black(image_file) -> None:
+    picture = Image.new("P", (4, 4), 9)
+    picture.putpalette([250, 250, 250, 200, 200, 200])
+    np.testing.assert_array_equal(decode_image(image_file(picture, "BMP"), LIMITS), 0)
+
+
 def test_transparent_pixels_are_composited_on_white(image_file) -> None:
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, 0] = (200, 0, 0, 255)

@@ -6,11 +6,9 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from embedder.media.decoding.job import DecodeJob, InlineDecoder
 from embedder.media.decoding.routed import RoutedDecoder
-from embedder.media.image_header import plain_jpeg_pixels
 from embedder.media.limits import MediaLimits
 
 LIMITS = MediaLimits()
@@ -51,17 +49,6 @@ def test_a_larger_jpeg_goes_to_a_worker(image_file, photo) -> None:
     with closing(routed.run(DecodeJob("image", image_file(photo, "JPEG"), LIMITS))) as results:
         next(results)
     assert (here.runs, there.runs) == (0, 1)
-
-
-def test_cmyk_and_broken_headers_are_not_plain(image_file, photo) -> None:
-    data = image_file(photo, "JPEG")
-    assert plain_jpeg_pixels(data) == photo.shape[0] * photo.shape[1]
-    assert plain_jpeg_pixels(image_file(Image.fromarray(photo).convert("CMYK"), "JPEG")) is None
-    assert plain_jpeg_pixels(image_file(Image.fromarray(photo).convert("L"), "JPEG")) is not None
-    for length in (0, 3, 20, 100, 300):
-        assert plain_jpeg_pixels(data[:length]) is None
-    # A second scan costs a second pass.
-    assert plain_jpeg_pixels(data + b"\xff\xda" + data) is None
 
 
 def test_memory_is_used_again_and_pictures_do_not_mix(image_file) -> None:

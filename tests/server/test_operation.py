@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import grpc
@@ -10,8 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from embedder import errors
-from embedder.config import load_settings
+from embedder.config import ServeSettings, load_settings
 from embedder.errors import ConfigurationError
+from embedder.media.limits import MediaLimits
 from embedder.server.error_table import TABLE, row_of, to_status
 from embedder.server.service import SERVICE_NAMES, Service
 from embedder_cache import errors as cache_errors
@@ -21,6 +23,8 @@ from embedder_heads import errors as head_errors
 
 from .conftest import Running
 
+# Settings of how the service works, which no content and no call is held against.
+_NOT_OF_CONTENTS = {"max_batch_tokens", "max_batch_images", "max_inline_pixels"}
 LOCALHOST_TLS = Path(__file__).resolve().parents[1] / "client/localhost_tls"
 
 
@@ -134,7 +138,11 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(
 
 def test_limits_and_spaces_are_told(running: Running) -> None:
     with Client(running.target) as client:
-        assert client.limits()["max_text_bytes"] == 64 << 10
+        limits = client.limits()
+        assert limits["max_text_bytes"] == 64 << 10
+        of_media = {field.name for field in fields(MediaLimits)}
+        of_calls = {name for name in ServeSettings.model_fields if name.startswith("max_")} - _NOT_OF_CONTENTS
+        assert of_media | of_calls <= limits.keys()
         spaces = client.spaces()
         assert spaces.aliases == {"default": "default@1"}
         assert spaces.spaces[0].dim == 384

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -117,6 +118,7 @@ class InlineDecoder:
         return kept[:length].reshape(height, width, 3)
 
 
+@cache
 def job_function(kind: str) -> Callable[[Any, MediaLimits, Mapping[str, Any], Allocate], Iterator[Decoded]]:
     """Import the function of a kind of job."""
     module, _, name = JOBS[kind].partition(":")

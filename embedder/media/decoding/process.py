@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from embedder.errors import EmbedderError, InvalidContent, Unavailable
+from embedder.media.decoding.giving_way import BASE_NICENESS, STEPS, give_way
 from embedder.media.decoding.job import Decoded, DecodeJob
 from embedder.media.decoding.slot import DecodeSlot
 from embedder.media.decoding.worker import MESSAGE_BYTES
 
 _START_TIMEOUT_S = 60.0
+_SEND_TIMEOUT_S = 10.0  # it waits for every message: this is one that was stopped
 _MESSAGE_CHARACTERS = 1_000
 # What a worker sees of the environment; above all no token or key of the service.
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
@@ -53,9 +56,14 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
+        # From its first instruction on: where it is started in another's place, its imports are not to cost the device anything.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + BASE_NICENESS)
         self._is_ready = False
         self._is_idle = True
         self._largest = 0
+        self._worked_s = 0.0
+        self._steps: list[tuple[float, int]] = []
 
     @property
     def pid(self) -> int:
@@ -93,12 +101,9 @@ class WorkerProcess:
 
     def _pictures(self, job: DecodeJob) -> Generator[Decoded, None, None]:
         message = json.dumps(job.request()).encode()
-        seconds_left = getattr(job.limits, job.wall_limit) / 1000
+        self._worked_s, self._steps = 0.0, list(STEPS)
         while True:
-            start = time.monotonic()
-            answer = self._ask(message, job, seconds_left)
-            # Only the worker's own time counts: what is done with a picture is not the file's doing.
-            seconds_left -= time.monotonic() - start
+            answer = self._ask(message, job)
             if "end" in answer:
                 self._is_idle = answer["end"] != "memory"
                 if answer["end"] != "done":
@@ -111,7 +116,7 @@ class WorkerProcess:
                 yield decoded
             except GeneratorExit:
                 if not decoded.is_last:
-                    self._is_idle = self._ask(b"stop", job, seconds_left).get("end") == "done"
+                    self._is_idle = self._ask(b"stop", job).get("end") == "done"
                 raise
             if decoded.is_last:
                 return
@@ -129,12 +134,12 @@ class WorkerProcess:
             self._process.kill()
             raise Unavailable("a decode worker could not be started; the service's standard error says more")
 
-    def _ask(self, message: bytes, job: DecodeJob, seconds_left: float) -> dict[str, Any]:
+    def _ask(self, message: bytes, job: DecodeJob) -> dict[str, Any]:
         """Send a message and return the answer to it."""
         try:
-            self._connection.settimeout(max(0.001, seconds_left))
+            self._connection.settimeout(_SEND_TIMEOUT_S)
             self._connection.send(message)
-            answer = self._connection.recv(MESSAGE_BYTES)
+            answer = self._wait(job)
         except TimeoutError:
             self._process.kill()
             limit = getattr(job.limits, job.wall_limit)
@@ -151,6 +156,26 @@ class WorkerProcess:
         except ValueError:
             self._process.kill()
         raise self._died(job)
+
+    def _wait(self, job: DecodeJob) -> bytes:
+        """Wait for the worker to answer, and have it give way meanwhile; raises TimeoutError beyond the job's limit.
+
+        Only the worker's own time counts: what is done with a picture is not the file's doing.
+        """
+        limit_s = getattr(job.limits, job.wall_limit) / 1000
+        start = time.monotonic() - self._worked_s
+        try:
+            while True:
+                until_s = min(limit_s, self._steps[0][0]) if self._steps else limit_s
+                self._connection.settimeout(max(0.001, start + until_s - time.monotonic()))
+                try:
+                    return self._connection.recv(MESSAGE_BYTES)
+                except TimeoutError:
+                    if not self._steps or until_s >= limit_s:
+                        raise
+                    give_way(self.pid, self._steps.pop(0)[1])
+        finally:
+            self._worked_s = time.monotonic() - start
 
     def _died(self, job: DecodeJob) -> EmbedderError:
         """Wait for the end of a worker that broke off, and say what it died of."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from embedder.media.decoding.job import Decoded, DecodeJob, Decoder
-from embedder.media.image_header import plain_jpeg_pixels
+from embedder.media.jpeg_header import read_plain_jpeg
 
 
 class RoutedDecoder:
@@ -30,6 +30,6 @@ class RoutedDecoder:
 
     def run(self, job: DecodeJob) -> Generator[Decoded, None, None]:
         """Run a job; see `embedder.media.decoding.job.Decoder`."""
-        pixels = plain_jpeg_pixels(job.data) if job.kind == "image" else None
-        is_cheap = pixels is not None and pixels <= self._max_inline_pixels
+        plain = read_plain_jpeg(job.data) if job.kind == "image" else None
+        is_cheap = plain is not None and plain.width * plain.height <= self._max_inline_pixels
         return (self._inline if is_cheap else self._isolated).run(job)

@@ -15,18 +15,19 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from embedder.errors import InvalidContent, LimitExceeded
+from embedder.media.decoding.giving_way import JobThread
 from embedder.media.decoding.job import Decoded, Frame, job_function
 from embedder.media.decoding.slot import DecodeSlot
 from embedder.media.limits import MediaLimits
 
 MESSAGE_BYTES = 64 << 10
 _MAX_OPEN_FILES = 64
-# Decoding gives way to the device's threads and to answering, and still gets a quarter of a busy core.
-_NICENESS = 5
 
 
 class DecodeWorker:
@@ -35,12 +36,17 @@ class DecodeWorker:
     def __init__(self, connection: socket.socket, slot: DecodeSlot) -> None:
         self._connection = connection
         self._slot = slot
+        self._thread = JobThread()
         self._kinds: set[str] = set()
         self._base_bytes = 0
 
     def serve(self) -> None:
         """Answer jobs; returns when the parent is gone."""
         while request := self._connection.recv(MESSAGE_BYTES):
+            self._thread.run(partial(self._answer, request))
+
+    def _answer(self, request: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone, which the next read tells
             self._send(self._run(json.loads(request)))
 
     def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +117,6 @@ def _address_space_bytes() -> int:
 def _harden() -> None:
     """Leave to this process only what decoding needs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the socket
-    os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
     warnings.simplefilter("ignore")  # decoders warn of what strangers send, on standard error too
