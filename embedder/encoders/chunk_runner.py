@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from embedder.encoders.thread_priority import yield_to_callers
+
 _Chunk = TypeVar("_Chunk")
 
 CHUNK_THREADS = "encoder-chunk"
@@ -102,6 +104,7 @@ def _start_pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _compute_with_one_thread() -> None:
+    yield_to_callers()
     torch.set_num_threads(1)
     # A thread takes that number over when it first asks for it, not when it sets it: left for later, it would take
     # whatever the process has set by then, and every chunk would be split among all cores after all.

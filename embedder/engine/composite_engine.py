@@ -157,7 +157,7 @@ class CompositeEngine:
             InvalidRequest, HeadNotFound, HeadSpaceMismatch: the call's fusion is none.
         """
         contents = contents_of(items)
-        if contents.has_composites or options.composite.segment_s is not None:
+        if _is_composite(contents, options):
             return CompositeTicket(
                 [self._checked(contents[row]) for row in range(len(contents))],
                 options,
@@ -166,6 +166,15 @@ class CompositeEngine:
                 wholes=self._wholes(options.composite),
             )
         return self._engine.start(contents, options)
+
+    def start_if_held(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> Ticket | None:
+        """Answer a call whose contents are of one medium and all in the cache; None, and nothing is begun, for any other.
+
+        Raises:
+            Unavailable: the engine is closed.
+        """
+        contents = contents_of(items)
+        return None if _is_composite(contents, options) else self._engine.start_if_held(contents, options)
 
     def outcome(self, ticket: AnyTicket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
         """Read a ticket whose rows are all answered."""
@@ -247,3 +256,7 @@ class CompositeEngine:
             *identity,
         )
         return hashlib.sha256(json.dumps(list(parts), separators=(",", ":")).encode()).digest()
+
+
+def _is_composite(contents: Contents, options: EmbedOptions) -> bool:
+    return contents.has_composites or options.composite.segment_s is not None

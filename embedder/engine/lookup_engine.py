@@ -181,10 +181,25 @@ class LookupEngine(ABC):
             Overloaded: what is missing could not be computed in time; nothing was queued.
             Unavailable: the engine is closed.
         """
-        if self._closed.is_set():
-            raise Unavailable("the engine is shutting down")
         contents = contents_of(items)
         mark = self._mark()
+        ticket, found = self._ask_cache(contents, options, make_ticket)
+        if not ticket.is_done:
+            self._compute(ticket, contents, found, mark=mark, asked_at=found.asked_at if asked_at is None else asked_at)
+        return ticket
+
+    def start_if_held(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> Ticket | None:
+        """Answer a call whose contents are all in the cache; None, and nothing is begun, where one is not.
+
+        Raises:
+            Unavailable: the engine is closed.
+        """
+        ticket, _ = self._ask_cache(contents_of(items), options, Ticket)
+        return ticket if ticket.is_done else None
+
+    def _ask_cache(self, contents: Contents, options: EmbedOptions, make_ticket: TicketMaker) -> tuple[Ticket, Lookup]:
+        if self._closed.is_set():
+            raise Unavailable("the engine is shutting down")
         start = time.perf_counter()
         found = self._cache.get_many(self._space, contents.hashes)
         ticket = make_ticket(found.vectors, found.found, options)
@@ -192,9 +207,7 @@ class LookupEngine(ABC):
         if options.traceparent:
             held = int(np.count_nonzero(found.found))
             self._observer.looked_up(options, contents=len(contents), held=held, lookup_s=ticket.timings.lookup_s)
-        if not ticket.is_done:
-            self._compute(ticket, contents, found, mark=mark, asked_at=found.asked_at if asked_at is None else asked_at)
-        return ticket
+        return ticket, found
 
     def outcome(self, ticket: Ticket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
         """Read a ticket whose rows are all answered."""

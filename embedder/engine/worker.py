@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import structlog
 
 from embedder.encoders.base import Encoder, Vectors
+from embedder.encoders.thread_priority import yield_to_callers
 from embedder.engine.contents import BatchShape, DeviceUsage
 from embedder.engine.cost_model import CostModel
 from embedder.engine.ready_queue import ReadyQueue
@@ -26,7 +26,6 @@ from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
 
-_DEVICE_NICE = 5
 _PACKED = "packed"  # in the numerics class of encoders that lay texts end to end
 
 
@@ -114,7 +113,7 @@ class DeviceWorker:
             thread.join(timeout_s)
 
     def _run(self) -> None:
-        _yield_to_callers()
+        yield_to_callers()
         while batch := self._queue.take():
             if wanted := self._wanted(batch):
                 with self._answering_all(wanted):
@@ -257,17 +256,6 @@ class DeviceWorker:
 
 def _expired() -> EmbedderError:
     return DeadlineExpired("the call's deadline passed before the content reached the device")
-
-
-def _yield_to_callers() -> None:
-    """Let the threads that answer calls go first when cores are short: hits and refusals cost microseconds, a batch does not notice.
-
-    On Linux a thread has a nice value of its own, and the threads that the forward pass starts inherit it.
-    """
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DEVICE_NICE)
-    except OSError as error:
-        _log.debug("the device thread keeps its priority", error=str(error))
 
 
 def deliveries(batch: EncodedBatch) -> list[Delivery]:

@@ -63,10 +63,20 @@ class EmbedCall:
         assert self._ticket is not None
         return self._ticket
 
+    @property
+    def deadline(self) -> float:
+        """`time.monotonic()` seconds after which nobody waits."""
+        return self._options.deadline
+
     def start(self) -> AnyTicket:
         """Look the contents up and start computing what is missing."""
         self._ticket = self._space.engine.start(self._items, self._options)
         return self._ticket
+
+    def start_if_held(self) -> bool:
+        """Answer from the cache alone; False, and nothing is begun, where that does not hold all contents."""
+        self._ticket = self._space.engine.start_if_held(self._items, self._options)
+        return self._ticket is not None
 
     def start_patiently(self, context: grpc.ServicerContext) -> None:
         """Start; in the bulk lane, wait until the queue has room, and count the deadline from then on."""
