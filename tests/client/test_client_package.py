@@ -25,7 +25,8 @@ SURFACE = {
     "HeadPrediction", "HeadTerm", "Hit", "Image", "IndexInfo", "ItemFailure", "ItemSource", "LookupResult",
     "NumberRange", "PackedVectors", "Post", "PredictResult", "Provenance", "RecommendResult", "Rerank",
     "RetrieveResult", "RoadCost", "SavingsFormula", "SavingsReport", "SavingsRow", "ScoreResult", "SensitivityPoint",
-    "SpaceInfo", "SpaceList", "Text", "Timings", "UncleanStop", "Video", "VideoFile", "VideoSegments", "errors",
+    "SpaceInfo", "SpaceList", "SpaceState", "Text", "Timings", "UncleanStop", "UnservedSpace", "Video", "VideoFile",
+    "VideoSegments", "errors",
     "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts", "hash_video",
 }  # fmt: skip
 
