@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,24 +12,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embedder.config import default_data_dir, load_settings
-from embedder.errors import EmbedderError
-from embedder.spaces.administration import HeadsMissing, Move, SpaceAdministration, alias_of, new_row
-from embedder.spaces.document import Shadow, SpacesDocument, first_document
+from embedder.cli import space_work
+from embedder.cli.space_desk import (
+    DataDir,
+    HeadsDir,
+    Json,
+    SpaceName,
+    administration,
+    console,
+    data_folder,
+    told_errors,
+)
+from embedder.spaces.administration import Move, alias_of, new_row
+from embedder.spaces.document import Shadow, SpacesDocument
 from embedder.spaces.serving import ServingReport, SpaceReport
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
-console = Console(stderr=True)
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(envvar="EMBEDDER_DATA_DIR", help="The service's data folder; its own default if left out."),
-]
-HeadsDir = Annotated[
-    Path | None, typer.Option(envvar="EMBEDDER_HEADS_DIR", help="Folder of the heads; default: DATA_DIR/heads.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-SpaceName = Annotated[str, typer.Argument(help="A space: its name and version, such as default@2.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history of the alias.")]
 AliasName = Annotated[str, typer.Argument(help="The alias, such as default.")]
 
@@ -52,35 +48,6 @@ def spaces() -> None:
     A running service follows within a second. It holds every space that is not retired in memory: two models at once take
     the memory of both, and share the processor or GPU.
     """
-
-
-@contextmanager
-def told_errors() -> Iterator[None]:
-    """Turn what is raised on purpose into one line and exit status 1."""
-    try:
-        yield
-    except HeadsMissing as error:
-        _print_heads(error)
-        console.print(f"[bold red]embedder-spaces:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    except (EmbedderError, OSError) as error:
-        console.print(f"[bold red]embedder-spaces:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
-def administration(data_dir: Path | None) -> SpaceAdministration:
-    """Return what changes the spaces of a data folder."""
-
-    def defaults() -> SpacesDocument:
-        settings = load_settings()
-        return first_document(settings.space, model=settings.model, precision=settings.precision)
-
-    return SpaceAdministration(data_folder(data_dir), defaults=defaults)
-
-
-def data_folder(given: Path | None) -> Path:
-    """Return the service's data folder."""
-    return given or default_data_dir()
 
 
 @app.command()
@@ -231,6 +198,11 @@ def retire(
         )
 
 
+app.command()(space_work.backfill)
+app.command()(space_work.drift)
+app.command()(space_work.bridge)
+
+
 def main() -> None:
     """Run the command line."""
     app()
@@ -259,15 +231,6 @@ def _print_spaces(document: SpacesDocument, report: ServingReport | None) -> Non
     for space in states.values():
         if space.reason:
             console.print(f"{space.name} was refused: {space.reason}", style="red", highlight=False, soft_wrap=True)
-
-
-def _print_heads(error: HeadsMissing) -> None:
-    table = Table("head", "version in the old space", "version in the new space")
-    for head in error.heads:
-        new = str(head.successor) if head.successor else "[red]none[/]"
-        note = "" if head.is_promoted or not head.successor else " (its name does not mean it yet: --heads move)"
-        table.add_row(head.reference, str(head.version), new + note)
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
     video_decoder = start_video_decoder(settings, stack)
     decoder = start_decoder(settings, stack)
     heads, indexes, fusions = open_registries(settings, stack)
-    parts = SharedParts(settings, cache, shared, ledger, decoder, video_decoder, fusions, observer)
+    parts = SharedParts(settings, cache, shared, ledger, decoder, video_decoder, heads, fusions, observer)
     host = SpaceHost(parts, document)
     stack.callback(host.close)
     first = host.start()

@@ -73,6 +73,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             vectors=vectors_message(outcome.vectors, request.options) if request.include_vectors else None,
             provenance=provenance_message(space),
             cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            bridges=predictions.bridge_messages(plan) if plan.bridges else None,
         )
 
     def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> pb.ScoreResponse:

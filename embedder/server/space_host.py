@@ -21,9 +21,11 @@ from embedder.server.compose import every_key
 from embedder.server.shadow_traffic import ShadowTraffic
 from embedder.server.space_opening import OpenSpace, SharedParts, open_space
 from embedder.server.spaces import ServedSpace, Spaces
-from embedder.spaces.document import AliasMove, SpaceRow, SpacesDocument
+from embedder.spaces.document import AliasMove, BridgeRow, SpaceRow, SpacesDocument
 from embedder.spaces.registry import SpaceRegistry
 from embedder.spaces.serving import ServingFile, ServingReport, SpaceReport, SpaceState
+from embedder_heads.bridge.library import BridgeLibrary
+from embedder_heads.errors import HeadError, HeadInvalid
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +54,7 @@ class SpaceHost:
         self._awaited: set[str] = set()  # those that the loader has to do with
         self._refused: dict[str, tuple[SpaceRow, str]] = {}  # what was tried, and why it was refused
         self._why_not_followed = ""
+        self._bridges: tuple[BridgeRow, ...] = ()
         self._current: Spaces | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -159,6 +162,8 @@ class SpaceHost:
             return  # a later one was adopted while this one was read
         live = {row.name for row in document.live}
         self._publish(document, live)
+        if document.bridges != self._bridges:
+            self._serve_bridges(document.bridges)
         self._document, self._why_not_followed = document, ""
         # A space of the same name that was made anew is tried anew.
         made = {row.name: row.created for row in document.live}
@@ -193,6 +198,22 @@ class SpaceHost:
         self._current = Spaces(
             list(ready.values()), aliases=aliases, shadows=shadows, default_alias=document.default_alias
         )
+
+    def _serve_bridges(self, rows: tuple[BridgeRow, ...]) -> None:
+        """Let heads be served over the bridges that are allowed; one that can't be loaded serves none."""
+        library = BridgeLibrary(self._parts.settings.bridges_path)
+        bridges = []
+        for row in rows:
+            try:
+                bridge = library.load(row.name)
+                ends = (bridge.manifest.source_digest, bridge.manifest.target_digest)
+                if ends != (row.source, row.target):
+                    raise HeadInvalid(f"it leads from {ends[0][:16]} to {ends[1][:16]}")
+                bridges.append(bridge)
+            except HeadError as error:
+                _log.error("bridge refused", bridge=row.name, reason=str(error))
+        self._parts.heads.serve_bridges(bridges)
+        self._bridges = rows
 
     def _do_work(self) -> None:
         while (work := self._work.get()) is not None and not self._stop.is_set():

@@ -28,6 +28,7 @@ from embedder.spaces.document import SpaceRow
 from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import VectorCache, space_key
 from embedder_cache.valkey_tier import ValkeyTier
+from embedder_heads import HeadRuntime
 from embedder_heads.fusion.library import FusionLibrary
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ class SharedParts:
         ledger: counts what is computed.
         decoder: decodes images.
         video_decoder: decodes videos.
+        heads: the heads, which bridges are served to.
         fusions: the trained fusions.
         observer: is told what engines do.
     """
@@ -54,6 +56,7 @@ class SharedParts:
     ledger: Ledger
     decoder: Decoder
     video_decoder: Decoder
+    heads: HeadRuntime
     fusions: FusionLibrary
     observer: ServiceObserver
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedder.errors import InvalidRequest, SpaceConflict, UnknownSpace
-from embedder.spaces.document import AliasMove, Shadow, SpaceRow, SpacesDocument, check_space_name, first_document
+from embedder.spaces.document import (
+    AliasMove,
+    BridgeRow,
+    Shadow,
+    SpaceRow,
+    SpacesDocument,
+    check_space_name,
+    first_document,
+)
 from embedder.spaces.registry import SpaceRegistry
 from embedder.spaces.serving import ServingReport, SpaceReport, SpaceState, read_serving, wait_for
 
@@ -183,6 +191,14 @@ class SpaceAdministration:
 
         return wait_for(self.data_dir, is_gone, wait_s=wait_s) is not None
 
+    def allow_bridge(self, bridge: BridgeRow) -> None:
+        """Let heads of a bridge's target space be served for vectors of its source space."""
+        self._change(lambda document: document.with_bridge(bridge))
+
+    def forbid_bridge(self, ends: BridgeRow) -> None:
+        """Serve no head over a bridge between two spaces any more."""
+        self._change(lambda document: document.without_bridge(ends))
+
     def _move_heads(
         self, document: SpacesDocument, old: str, new: str, registry: HeadRegistry, policy: str
     ) -> list[BoundHead]:
@@ -202,21 +218,25 @@ class SpaceAdministration:
         return [] if policy == "block" else promote_successors(registry, heads)
 
     def digest_of(self, document: SpacesDocument, name: str) -> str:
-        """Return a space's digest, 64 hex digits, by the registry or by the service that has it loaded.
+        """Return a space's digest, 64 hex digits; raises SpaceConflict where it was never loaded."""
+        return self._identity_of(document, name)[0]
 
-        Raises:
-            SpaceConflict: it was never loaded.
-        """
+    def dim_of(self, document: SpacesDocument, name: str) -> int:
+        """Return the length of a space's vectors; raises SpaceConflict where it was never loaded."""
+        return self._identity_of(document, name)[1]
+
+    def _identity_of(self, document: SpacesDocument, name: str) -> tuple[str, int]:
+        """Return what is known of a space, by the registry or by the service that has it loaded."""
         row = document.target(name)
         if row.digest:
-            return row.digest
+            return row.digest, row.dim
         report = read_serving(self.data_dir)
         space = report.space_report(row.name) if report else None
         if space is None or not space.digest:
             raise SpaceConflict(
                 f"space {row.name!r} was never loaded, so nothing is known of its vectors: start the service"
             )
-        return space.digest
+        return space.digest, space.dim
 
     def _check_ready(self, report: ServingReport | None, row: SpaceRow) -> None:
         """Refuse a space that the running service could not serve at once, or that was never loaded where none runs."""

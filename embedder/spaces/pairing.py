@@ -47,6 +47,11 @@ def held_hashes(cache: VectorCache, space: SpaceKey) -> Iterator[Hashes]:
             yield keys[:, PREFIX_BYTES:]
 
 
+def count_held(cache: VectorCache, space: SpaceKey) -> int:
+    """Count the contents that a space holds; one that was copied forward and is held twice counts twice."""
+    return sum(len(hashes) for hashes in held_hashes(cache, space))
+
+
 def find_pairs(cache: VectorCache, old: SpaceKey, new: SpaceKey, *, limit: int) -> PairedVectors:
     """Find contents that both spaces hold: those of the smallest hashes, which is a uniform sample of them.
 

@@ -20,8 +20,8 @@ import embedder_client
 PACKAGE = Path(embedder_client.__file__).parent
 
 SURFACE = {
-    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings",
-    "ContentHash", "Cost", "Dtype", "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList",
+    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "BridgeUse", "CacheStats", "Client",
+    "ClientSettings", "ContentHash", "Cost", "Dtype", "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList",
     "HeadPrediction", "HeadTerm", "Hit", "Image", "IndexInfo", "ItemFailure", "ItemSource", "LookupResult",
     "NumberRange", "PackedVectors", "Post", "PredictResult", "Provenance", "RecommendResult", "Rerank",
     "RetrieveResult", "RoadCost", "SavingsFormula", "SavingsReport", "SavingsRow", "ScoreResult", "SensitivityPoint",

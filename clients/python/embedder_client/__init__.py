@@ -59,6 +59,7 @@ _MODULES = {
     "heads": (
         "AnswerEnd",
         "AnswerPiece",
+        "BridgeUse",
         "HeadInfo",
         "HeadKind",
         "HeadList",
@@ -92,6 +93,7 @@ __all__ = [
     "AsyncClient",
     "Basis",
     "BatchShape",
+    "BridgeUse",
     "CacheStats",
     "Client",
     "ClientSettings",

@@ -116,6 +116,15 @@ def predict_result(
         failures=_failures(message.errors),
         provenance=_provenance(message.provenance),
         cost=_cost(message.cost),
+        bridges=tuple(
+            heads.BridgeUse(
+                use.bridge,
+                tuple(use.heads),
+                use.head_space_digest,
+                {name: figure_of(figure) for name, figure in use.losses.items()},
+            )
+            for use in message.bridges
+        ),
     )
 
 

@@ -145,6 +145,7 @@ def merge_predicts(parts: Sequence[PredictResult]) -> PredictResult:
         failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
+        bridges=parts[0].bridges,
     )
 
 

@@ -24,6 +24,7 @@ NEIGHBOURS = 10
 _ALPHAS = np.logspace(-4, 2, 13)
 _HELD_OUT_SHARE = 0.2
 _LEAST_PAIRS = 100
+_NEARER = 1e-3  # in mean cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def fit_bridge(
     for method in methods:
         candidate = _fit(method, source[learned_on], target[learned_on])
         nearness[method] = float(_cosines(candidate.apply(source[chosen_on]), target[chosen_on]).mean())
-    method = max(methods, key=lambda one: nearness[one])
+    # Of two that are as near the rotation is taken: it keeps the neighbours of the new space as they are.
+    method = max(methods, key=lambda one: nearness[one] + _NEARER * (one is BridgeMethod.PROCRUSTES))
     measured = _fit(method, source[rows], target[rows])
     metrics = _measure(measured, source[held_out], target[held_out], heads, seed=seed)
     for name, examples in (labelled or {}).items():
