@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from embedder.config import default_data_dir, load_settings
 from embedder.errors import EmbedderError
 from embedder.spaces.administration import HeadsMissing, SpaceAdministration
 from embedder.spaces.document import SpacesDocument, first_document
@@ -47,6 +46,8 @@ def administration(data_dir: Path | None) -> SpaceAdministration:
     """Return what changes the spaces of a data folder."""
 
     def defaults() -> SpacesDocument:
+        from embedder.config import load_settings  # a rollback needs no settings, and starts sooner
+
         settings = load_settings()
         return first_document(settings.space, model=settings.model, precision=settings.precision)
 
@@ -55,7 +56,11 @@ def administration(data_dir: Path | None) -> SpaceAdministration:
 
 def data_folder(given: Path | None) -> Path:
     """Return the service's data folder."""
-    return given or default_data_dir()
+    if given is not None:
+        return given
+    from embedder.config import default_data_dir
+
+    return default_data_dir()
 
 
 def _print_heads(error: HeadsMissing) -> None:

@@ -49,10 +49,13 @@ if TYPE_CHECKING:
     from embedder_heads.training.examples import Examples
     from embedder_heads.training.table import LabelledTable
 
+app = typer.Typer()
+
 OldSpace = Annotated[str, typer.Argument(help="The old space, or an alias that points at it.")]
 NewSpace = Annotated[str, typer.Argument(help="The new space, such as default@2.")]
 
 
+@app.command()
 def backfill(
     name: SpaceName,
     originals: Annotated[
@@ -112,6 +115,7 @@ def backfill(
     )
 
 
+@app.command()
 def drift(
     old: OldSpace,
     new: NewSpace,
@@ -168,6 +172,7 @@ def drift(
         console.print(f"report in {page}")
 
 
+@app.command()
 def bridge(
     new: NewSpace,
     old: OldSpace,

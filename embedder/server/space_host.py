@@ -17,6 +17,7 @@ import structlog
 
 from embedder.engine.contents import Contents
 from embedder.errors import ConfigurationError, EmbedderError, SpaceConflict, SpacesInvalid
+from embedder.server.bridge_serving import serve_bridges
 from embedder.server.compose import every_key
 from embedder.server.shadow_traffic import ShadowTraffic
 from embedder.server.space_opening import OpenSpace, SharedParts, open_space
@@ -24,8 +25,6 @@ from embedder.server.spaces import ServedSpace, Spaces
 from embedder.spaces.document import AliasMove, BridgeRow, SpaceRow, SpacesDocument
 from embedder.spaces.registry import SpaceRegistry
 from embedder.spaces.serving import ServingFile, ServingReport, SpaceReport, SpaceState
-from embedder_heads.bridge.library import BridgeLibrary
-from embedder_heads.errors import HeadError, HeadInvalid
 
 _log = structlog.get_logger(__name__)
 
@@ -163,7 +162,8 @@ class SpaceHost:
         live = {row.name for row in document.live}
         self._publish(document, live)
         if document.bridges != self._bridges:
-            self._serve_bridges(document.bridges)
+            serve_bridges(self._parts.heads, document.bridges, self._parts.settings.bridges_path)
+            self._bridges = document.bridges
         self._document, self._why_not_followed = document, ""
         # A space of the same name that was made anew is tried anew.
         made = {row.name: row.created for row in document.live}
@@ -198,22 +198,6 @@ class SpaceHost:
         self._current = Spaces(
             list(ready.values()), aliases=aliases, shadows=shadows, default_alias=document.default_alias
         )
-
-    def _serve_bridges(self, rows: tuple[BridgeRow, ...]) -> None:
-        """Let heads be served over the bridges that are allowed; one that can't be loaded serves none."""
-        library = BridgeLibrary(self._parts.settings.bridges_path)
-        bridges = []
-        for row in rows:
-            try:
-                bridge = library.load(row.name)
-                ends = (bridge.manifest.source_digest, bridge.manifest.target_digest)
-                if ends != (row.source, row.target):
-                    raise HeadInvalid(f"it leads from {ends[0][:16]} to {ends[1][:16]}")
-                bridges.append(bridge)
-            except HeadError as error:
-                _log.error("bridge refused", bridge=row.name, reason=str(error))
-        self._parts.heads.serve_bridges(bridges)
-        self._bridges = rows
 
     def _do_work(self) -> None:
         while (work := self._work.get()) is not None and not self._stop.is_set():
