@@ -76,7 +76,7 @@ def _heads() -> tuple[list[tuple[str, str, str]], dict[str, float]]:
     generator = np.random.default_rng(0)
     names = [f"h{number}" for number in range(max(_COUNTS))]
     snapshot = HeadSnapshot(
-        {(name, 1): _head(name, generator) for name in names}, {(name, "current"): 1 for name in names}
+        {(name, 1): _head(name, generator) for name in names}, {(name, "current"): (1,) for name in names}
     )
     models = _fitted(generator)
     weights = np.ascontiguousarray(generator.standard_normal((max(_COUNTS), _DIM)), np.float32)

@@ -123,10 +123,13 @@ class ServeSettings(BaseSettings):
     model: str = Field(
         "default",
         description="Encoder: 'default' (text and images, installed with the package), 'open_clip:ARCH/PRETRAINED', 'hf:REPO@REVISION', "
-        "or a local folder. Another model is another space: nothing cached for the old one is served for the new one.",
+        "or a local folder. Another model is another space: nothing cached for the old one is served for the new one. Where the data "
+        "folder has a registry of spaces (embedder-spaces), that says which models there are; each that is loaded takes its memory.",
     )
     space: str = Field(
-        "default@1", description="Name and version of the embedding space; the name alone is an alias for it."
+        "default@1",
+        description="Name and version of the embedding space; the name alone is an alias for it. Superseded by the registry of spaces, "
+        "where there is one.",
     )
     device: str = Field("auto", description="'cpu', 'cuda:0', or 'auto': the first GPU if there is one.")
     devices: str = Field(
@@ -468,6 +471,11 @@ class ServeSettings(BaseSettings):
     def fusions_path(self) -> Path:
         """Folder of the trained fusions."""
         return self.fusions_dir or self.data_dir / "fusions"
+
+    @property
+    def bridges_path(self) -> Path:
+        """Folder of the bridges between spaces."""
+        return self.data_dir / "bridges"
 
     @property
     def indexes_path(self) -> Path:

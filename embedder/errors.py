@@ -68,6 +68,10 @@ class UnknownSpace(EmbedderError):
     """No space or alias has this name."""
 
 
+class SpaceConflict(EmbedderError):
+    """What was asked of a space contradicts what is so: a name is taken, an alias was moved meanwhile, or still points there."""
+
+
 class Unauthenticated(EmbedderError):
     """The bearer token is missing or wrong."""
 
@@ -120,6 +124,10 @@ class NonFiniteVector(EncoderError):
 
 class ConfigurationError(EmbedderError):
     """A setting is wrong; the message says which, and what to do."""
+
+
+class SpacesInvalid(ConfigurationError):
+    """The registry of spaces is damaged or can't be followed; what was served before goes on being served."""
 
 
 class EncoderLoadError(ConfigurationError):

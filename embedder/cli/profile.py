@@ -42,7 +42,7 @@ def profile(arguments: Sequence[str], console: Console) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # They import torch, which takes seconds that --help need not wait for.
     from embedder.encoders.profiling import profile_encoder
-    from embedder.server.build import open_encoder
+    from embedder.server.encoder_opening import open_encoder
 
     encoder = open_encoder(settings)
     try:

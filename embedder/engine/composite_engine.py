@@ -252,15 +252,13 @@ class CompositeEngine:
 
     def _digest(self, kind: str, *identity: str) -> bytes:
         """Name the space of one kind of whole: 32 bytes over what its parts' vectors are, and how it is made of them."""
-        parts: Iterable[object] = (
-            "embedder.v1",
-            kind,
-            POOLING_VERSION,
-            self.info.space_digest.hex(),
-            self._video_identity,
-            *identity,
-        )
-        return hashlib.sha256(json.dumps(list(parts), separators=(",", ":")).encode()).digest()
+        return whole_digest(kind, self.info.space_digest, self._video_identity, *identity)
+
+
+def whole_digest(kind: str, space_digest: bytes, video_identity: str, *identity: str) -> bytes:
+    """Name the space of one kind of whole over a space; see `CompositeEngine`."""
+    parts: Iterable[object] = ("embedder.v1", kind, POOLING_VERSION, space_digest.hex(), video_identity, *identity)
+    return hashlib.sha256(json.dumps(list(parts), separators=(",", ":")).encode()).digest()
 
 
 def _is_composite(contents: Contents, options: EmbedOptions) -> bool:

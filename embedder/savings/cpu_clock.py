@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
-_NAME = "embed-device"
+_NAME = "embed-"
 _TASKS = Path("/proc/self/task")
 # The forward pass starts its helpers within its first batches; afterwards, one that is new is found within this many.
 _LOOK_AT_FIRST = 8
@@ -22,13 +23,16 @@ class ThreadFamilyClock:
     Read by one thread.
     """
 
-    def __init__(self, *, pool_name: str = "") -> None:
+    def __init__(self, *, pool_name: str = "", pool: Collection[int] | None = None) -> None:
         """Start counting.
 
         Args:
             pool_name: how the names begin of Python threads that work for the calling one and that another started; empty for none.
+            pool: native ids of those of them that count; None counts all, as is right where one thread runs forward passes.
         """
         self._pool_name = pool_name
+        self._pool = pool
+        self._name = ""
         self._is_told_apart = _TASKS.is_dir()
         self._owner = 0
         self._clock_ids: list[int] = []
@@ -62,7 +66,8 @@ class ThreadFamilyClock:
     def _adopt(self) -> None:
         """Name the calling thread, which helpers that it starts from now on inherit."""
         self._owner, self._readings = threading.get_native_id(), 0
-        (_TASKS / str(self._owner) / "comm").write_text(_NAME)
+        self._name = f"{_NAME}{self._owner}"  # its own, so that two encoders' threads are told apart
+        (_TASKS / str(self._owner) / "comm").write_text(self._name)
         self._look()
 
     def _look(self) -> None:
@@ -71,13 +76,14 @@ class ThreadFamilyClock:
             _clock_id(thread.native_id)
             for thread in threading.enumerate()
             if self._pool_name and thread.name.startswith(self._pool_name) and thread.native_id
+            if self._pool is None or thread.native_id in self._pool
         ]
         for thread in os.listdir(_TASKS):
             try:
                 name = (_TASKS / thread / "comm").read_text()
             except OSError:
                 continue  # it has ended since
-            if name.rstrip("\n") == _NAME:
+            if name.rstrip("\n") == self._name:
                 found.append(_clock_id(int(thread)))
         self._clock_ids = found
 

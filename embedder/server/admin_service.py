@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import grpc
 
-from embedder.errors import NotImplementedYet
 from embedder.server.contents import check_hashes
 from embedder.server.replies import provenance_message
 from embedder.server.runtime import RuntimeGate
 from embedder.server.spaces import ServedSpace
+from embedder.spaces.serving import SpaceState
 from embedder_client.v1 import admin_service_pb2 as pb
 from embedder_client.v1 import admin_service_pb2_grpc as pb_grpc
 
@@ -41,6 +41,7 @@ _LIMITS = (
     "answer_max_tokens",
     "max_waiting_answers",
 )
+_STATES = {state: f"SPACE_STATE_{state.name}" for state in SpaceState}
 
 
 class AdminService(pb_grpc.AdminServiceServicer):
@@ -50,15 +51,27 @@ class AdminService(pb_grpc.AdminServiceServicer):
         self._gate = gate
 
     def ListSpaces(self, request: pb.ListSpacesRequest, context: grpc.ServicerContext) -> pb.ListSpacesResponse:
-        """List the spaces that are served, the default one first, and the aliases."""
-        spaces = self._gate.get().spaces
-        return pb.ListSpacesResponse(spaces=[_space_message(space) for space in spaces], aliases=spaces.aliases)
+        """List the spaces that are served, the default one first, and the aliases; then those that are known and not served."""
+        directory = self._gate.get().directory
+        spaces, reports = directory.current, directory.reports()
+        served = {space.name for space in spaces}
+        states = {report.name: report.state for report in reports}
+        aliased = set(spaces.aliases.values())
+        unserved = [report for report in reports if report.name not in served]
+        return pb.ListSpacesResponse(
+            spaces=[
+                _space_message(space, states.get(space.name, _state_of(is_aliased=space.name in aliased)))
+                for space in spaces
+            ],
+            aliases=dict(spaces.aliases),
+            unserved=[pb.UnservedSpace(name=r.name, state=_STATES[r.state], reason=r.reason) for r in unserved],
+        )
 
     def SetAlias(self, request: pb.SetAliasRequest, context: grpc.ServicerContext) -> pb.SetAliasResponse:
-        """Answer that aliases can't be changed yet."""
-        raise NotImplementedYet(
-            "SetAlias is not served by this version; a space's alias is its name without the version"
-        )
+        """Point an alias at another space, at once and for every later start."""
+        directory = self._gate.get().directory
+        expected = request.expected_space if request.HasField("expected_space") else None
+        return pb.SetAliasResponse(previous_space=directory.set_alias(request.alias, request.space, expected=expected))
 
     def GetCacheStats(
         self, request: pb.GetCacheStatsRequest, context: grpc.ServicerContext
@@ -86,7 +99,8 @@ class AdminService(pb_grpc.AdminServiceServicer):
         """Erase vectors by content hash, from one space or from all, in every tier."""
         runtime = self._gate.get()
         check_hashes(request.content_hashes, max_items=runtime.settings.max_items_per_call)
-        spaces = [runtime.spaces.resolve(request.space)] if request.space else list(runtime.spaces)
+        served = runtime.spaces
+        spaces = [served.resolve(request.space)] if request.space else list(served)
         deleted = sum(space.engine.erase(request.content_hashes) for space in spaces)
         return pb.DeleteContentsResponse(deleted=deleted)
 
@@ -96,7 +110,11 @@ class AdminService(pb_grpc.AdminServiceServicer):
         return pb.GetLimitsResponse(limits={name: getattr(settings, name) for name in _LIMITS})
 
 
-def _space_message(space: ServedSpace) -> pb.Space:
+def _state_of(*, is_aliased: bool) -> SpaceState:
+    return SpaceState.SERVING if is_aliased else SpaceState.READY
+
+
+def _space_message(space: ServedSpace, state: SpaceState) -> pb.Space:
     info = space.info
     return pb.Space(
         name=space.name,
@@ -106,4 +124,5 @@ def _space_message(space: ServedSpace) -> pb.Space:
         max_tokens=info.max_tokens,
         device=info.device,
         identity=dict(info.identity),
+        state=_STATES[state],
     )

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from embedder.config import ServeSettings
 from embedder.encoders.base import Preparing
-from embedder.engine.composite_engine import CompositeEngine, Parts, PostSettings
-from embedder.engine.fusion import MEAN
+from embedder.engine.composite_engine import CompositeEngine, Parts, PostSettings, whole_digest
+from embedder.engine.fusion import MEAN, Fusion, MeanFusion
 from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.transport.remote_cache import RemoteCache
 from embedder.engine.video_flight import VideoSettings
@@ -17,7 +17,7 @@ from embedder.media.frame_sampling import FrameSampling
 from embedder.server.parts import media_limits
 from embedder.server.secrets import load_domain_secret
 from embedder.server.uploads import Uploads
-from embedder_cache import CacheTier, VectorCache, space_key
+from embedder_cache import CacheTier, SpaceKey, VectorCache, space_key
 from embedder_cache.tiered import TieredCache
 from embedder_heads import HeadError
 from embedder_heads.fusion.library import FusionLibrary
@@ -55,6 +55,19 @@ def open_composites(
     stack.callback(composite.close)
     _check_fusion(settings, fusions, info.space_digest)
     return composite
+
+
+def every_key(settings: ServeSettings, space_digest: bytes, dim: int, fusions: FusionLibrary) -> list[SpaceKey]:
+    """Return the key ranges of a space: of contents of one medium, and of clips and posts as these settings and any fusion make them."""
+    secret = load_domain_secret(settings.data_dir)
+    video_identity = _video_settings(settings).sampling.identity
+    made: list[Fusion] = [MeanFusion(settings.post_field_weights), *fusions.of_space(space_digest)]
+    digests = [
+        space_digest,
+        whole_digest("video", space_digest, video_identity),
+        *(whole_digest("post", space_digest, video_identity, fusion.identity) for fusion in made),
+    ]
+    return [space_key(secret, digest, dim) for digest in digests]
 
 
 def open_uploads(settings: ServeSettings) -> Uploads:

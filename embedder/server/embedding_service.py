@@ -13,6 +13,7 @@ from embedder.errors import EmbedderError
 from embedder.server.call import Call
 from embedder.server.embedding_calls import EmbedCall, look_up
 from embedder.server.runtime import RuntimeGate
+from embedder.server.spaces import PinnedSpaces
 from embedder_client.v1 import embedding_service_pb2 as pb
 from embedder_client.v1 import embedding_service_pb2_grpc as pb_grpc
 
@@ -79,9 +80,10 @@ class EmbeddingService(pb_grpc.EmbeddingServiceServicer):
     ) -> None:
         """Start each batch as it arrives; ends with None, or with the error that ends the stream."""
         try:
+            pinned = PinnedSpaces(self._gate.get().directory)
             for request in requests:
                 call = Call.of(context, default_deadline_s=self._default_deadline_s)
-                batch = EmbedCall(self._gate.get(), call, request.request)
+                batch = EmbedCall(self._gate.get(), call, request.request, pinned=pinned)
                 batch.start_patiently(context)
                 batch.abandon_with(context)
                 window.put((request.sequence, batch))

@@ -52,7 +52,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         head = head_label(plan.names) if request.task else plan.names[0]
         options = call.options(lane=request.lane, task=request.task or plan.names[0], head=head)
         items = _items(request, runtime)
-        outcome = embed_abandonable(space, items, options, context)
+        outcome = embed_abandonable(runtime, space, items, options, context)
         start = time.perf_counter()
         results, packed, head_seconds = predictions.run(plan, request, outcome)
         heads_s = time.perf_counter() - start
@@ -73,6 +73,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             vectors=vectors_message(outcome.vectors, request.options) if request.include_vectors else None,
             provenance=provenance_message(space),
             cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            bridges=predictions.bridge_messages(plan) if plan.bridges else None,
         )
 
     def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> pb.ScoreResponse:
@@ -86,7 +87,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         scoring = Scoring(runtime, request, index)
         options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
         items: NamedContents = scoring.contents() or HashContents(b"")
-        outcome = embed_abandonable(space, items, options, context)
+        outcome = embed_abandonable(runtime, space, items, options, context)
         start = time.perf_counter()
         scores, scale, failures = scoring.run(outcome)
         heads_s = time.perf_counter() - start
@@ -111,7 +112,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             reranker.check()
         items = items_of(request.queries, max_items=runtime.settings.max_items_per_call, field="queries")
         options = call.options(lane=request.lane, task=request.task or request.index, head=request.index)
-        outcome = embed_abandonable(space, items, options, context)
+        outcome = embed_abandonable(runtime, space, items, options, context)
         start = time.perf_counter()
         found = retrieval.search(index, outcome, request.queries, search)
         if reranker is not None:
@@ -145,7 +146,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         items: NamedContents = HashContents(b"")
         if request.history:
             items = items_of(request.history, max_items=runtime.settings.max_items_per_call, field="history")
-        outcome = embed_abandonable(space, items, options, context)
+        outcome = embed_abandonable(runtime, space, items, options, context)
         start = time.perf_counter()
         hits = retrieval.recommend(runtime, index, request, outcome, top_k)
         heads_s = time.perf_counter() - start
@@ -170,7 +171,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
         options = call.options(
             lane=content_pb2.LANE_INTERACTIVE, task=request.task or request.index, head=request.index
         )
-        outcome = embed_abandonable(space, items, options, context)
+        outcome = embed_abandonable(runtime, space, items, options, context)
         if 0 in outcome.failures:
             raise outcome.failures[0]
         asker = Asker(call.deadline, threading.Event())
@@ -204,14 +205,16 @@ class HeadService(pb_grpc.HeadServiceServicer):
 
 
 def embed_abandonable(
-    space: ServedSpace, items: NamedContents, options: EmbedOptions, context: grpc.ServicerContext
+    runtime: Runtime, space: ServedSpace, items: NamedContents, options: EmbedOptions, context: grpc.ServicerContext
 ) -> EmbedOutcome:
     """Embed a call's contents, and stop waiting when the caller goes away."""
     ticket = space.engine.start(items, options)
     if not ticket.is_done:
         context.add_callback(ticket.abandon)
     ticket.wait()
-    return space.engine.outcome(ticket, items)
+    outcome = space.engine.outcome(ticket, items)
+    runtime.directory.shadow(space, items)
+    return outcome
 
 
 def _items(request: pb.PredictRequest, runtime: Runtime) -> NamedContents:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from embedder.encoders.chunk_runner import CHUNK_THREADS
 from embedder.encoders.device_clock import CudaClock
 from embedder.savings.cpu_clock import ThreadFamilyClock
@@ -11,13 +13,23 @@ from embedder.savings.meter import DeviceMeter, Meter
 from embedder_cache import VectorCache
 
 
-def open_meter(device: str) -> DeviceMeter:
-    """Return a meter of the clocks and counters that a device, such as `cpu` or `cuda:0`, has."""
+def helper_threads() -> frozenset[int]:
+    """Return the native ids of the threads that compute chunks of batches, of every encoder in this process."""
+    named = (thread for thread in threading.enumerate() if thread.name.startswith(CHUNK_THREADS))
+    return frozenset(thread.native_id for thread in named if thread.native_id)
+
+
+def open_meter(device: str, helpers: frozenset[int] | None = None) -> DeviceMeter:
+    """Return a meter of the clocks and counters that a device, such as `cpu` or `cuda:0`, has.
+
+    Args:
+        helpers: native ids of the threads that compute chunks for the encoder; None counts those of every encoder.
+    """
     counter = open_counter(device)
     energy = EnergyMeter(counter) if counter else None
     if device.startswith("cuda"):
         return DeviceMeter(clock=CudaClock(device), energy=energy)
-    return DeviceMeter(clock=ThreadFamilyClock(pool_name=CHUNK_THREADS), energy=energy)
+    return DeviceMeter(clock=ThreadFamilyClock(pool_name=CHUNK_THREADS, pool=helpers), energy=energy)
 
 
 def watch(ledger: Ledger, meter: Meter, cache: VectorCache) -> None:

@@ -25,6 +25,7 @@ from embedder.server.embedding_calls import EmbedCall, look_up
 from embedder.server.error_table import ErrorStatus, row_of
 from embedder.server.guard import KNOWN_ERRORS, WITHOUT_TOKEN, log_refusal
 from embedder.server.runtime import RuntimeGate
+from embedder.server.ticket_group import TicketGroup
 from embedder.server.traced import CallSpan
 from embedder.telemetry.observer import ServiceObserver
 from embedder_client.v1 import embedding_service_pb2 as pb
@@ -84,10 +85,10 @@ class _OpenCall:
     embed: EmbedCall
     started_s: float
     span: CallSpan | None
-    ticket: AnyTicket | None = None
+    ticket: AnyTicket | TicketGroup | None = None
     is_abandoned: bool = False
 
-    def start(self) -> AnyTicket:
+    def start(self) -> AnyTicket | TicketGroup:
         """Start what it asks for; abandoned at once, if nobody waits for it any more."""
         ticket = self.ticket = self.embed.start()
         if (
@@ -183,8 +184,13 @@ class NativeFront:
             for kind, call_id, method_id, payload, _, details in events:
                 if kind == EVENT_CALL and details is not None and payload is not None:
                     self._take(call_id, self._methods[method_id], payload, dict(details[0]), details[2])
-                elif (call := self._open.get(call_id)) is not None:
-                    call.abandon()  # the caller has gone, or its deadline has passed
+                elif call_id in self._open:
+                    self._abandon(call_id)  # the caller has gone, or its deadline has passed
+
+    def _abandon(self, call_id: int) -> None:
+        call = self._open.get(call_id)
+        if call is not None:
+            call.abandon()
 
     def _take(self, call_id: int, method: str, payload: bytes, metadata: Metadata, remaining: float | None) -> None:
         start = time.perf_counter()
@@ -252,6 +258,7 @@ class NativeFront:
             if call.span:
                 TRACEPARENT.set(call.span.traceparent)
             self._start(call)
+            del call  # or its space could not be closed until the next one comes
 
     def _start(self, call: _OpenCall) -> None:
         try:
@@ -270,11 +277,14 @@ class NativeFront:
                 continue
             if call_id is None:
                 return
-            call = self._open.pop(call_id)
-            try:
-                self._respond(call_id, _EMBED, call.embed.reply(), call.started_s, call.span)
-            except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
-                self._fail(call_id, _EMBED, error, call.started_s, call.span)
+            self._answer(call_id, self._open.pop(call_id))
+
+    def _answer(self, call_id: int, call: _OpenCall) -> None:
+        """Answer one call; nothing of it is held afterwards, so that a space which it was the last to use can be closed."""
+        try:
+            self._respond(call_id, _EMBED, call.embed.reply(), call.started_s, call.span)
+        except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
+            self._fail(call_id, _EMBED, error, call.started_s, call.span)
 
     def _abandon_overdue(self) -> None:
         """End calls whose deadline has passed and whose caller set none, so that none is left behind a device that hangs."""

@@ -13,6 +13,7 @@ from embedder.server.replies import packed_float32
 from embedder_client.v1 import content_pb2
 from embedder_client.v1 import head_service_pb2 as pb
 from embedder_heads import HeadManifest, HeadOutput, Task
+from embedder_heads.bridge.bridge_file import Bridge
 from embedder_heads.plan import HeadPlan
 
 KINDS = {
@@ -59,6 +60,31 @@ def run(
     outputs = plan.run(vectors)
     results = [_result(output, selector, outcome) for output, selector in zip(outputs, request.heads, strict=True)]
     return results, None, np.array([output.device_seconds for output in outputs], np.float64)
+
+
+def bridge_messages(plan: HeadPlan) -> list[pb.BridgeUse]:
+    """Tell the bridges that heads of another space were served over, each with its heads and what is lost by it."""
+    used: dict[str, tuple[Bridge, list[str]]] = {}
+    for bridge, manifest in zip(plan.bridges, plan.layout, strict=False):
+        if bridge is not None:
+            used.setdefault(bridge.manifest.reference, (bridge, []))[1].append(f"{manifest.name}@{manifest.version}")
+    return [_bridge_message(bridge, heads) for bridge, heads in used.values()]
+
+
+def _bridge_message(bridge: Bridge, heads: Sequence[str]) -> pb.BridgeUse:
+    """Tell one bridge; of what was measured for single heads, that of the call's."""
+    losses = {
+        name: content_pb2.Figure(
+            value=metric.value,
+            basis=content_pb2.BASIS_MEASURED,
+            unit="1",
+            source=f"{metric.method}; 95 % interval {metric.low:.4f} to {metric.high:.4f}",
+        )
+        for name, metric in bridge.manifest.metrics.items()
+        if "." not in name or name.rpartition(".")[0] in heads
+    }
+    digest = bytes.fromhex(bridge.manifest.target_digest)
+    return pb.BridgeUse(bridge=bridge.manifest.reference, heads=heads, head_space_digest=digest, losses=losses)
 
 
 def _layout(manifests: Sequence[HeadManifest]) -> list[pb.HeadLayout]:

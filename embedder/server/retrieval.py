@@ -43,10 +43,11 @@ def open_index(runtime: Runtime, name: str) -> tuple[VectorIndex, ServedSpace]:
         HeadSpaceMismatch: it was built in a space that is not served here.
     """
     index = runtime.indexes.open(name)
-    for space in runtime.spaces:
+    spaces = runtime.spaces
+    for space in spaces:
         if space.digest.hex() == index.manifest.space_digest:
             return index, space
-    default = runtime.spaces.resolve("")
+    default = spaces.resolve("")
     raise HeadSpaceMismatch(index.manifest.name, wants=index.manifest.space_digest, has=default.digest.hex())
 
 

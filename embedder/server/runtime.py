@@ -12,7 +12,7 @@ from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage_log import UsageLog
 from embedder.server.accounting import SpaceAccount
 from embedder.server.answer_desk import AnswerDesk
-from embedder.server.spaces import ServedSpace, Spaces
+from embedder.server.spaces import ServedSpace, SpaceDirectory, Spaces
 from embedder.server.uploads import Uploads
 from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import VectorCache
@@ -27,7 +27,7 @@ class Runtime:
     """The objects behind a service that serves."""
 
     settings: ServeSettings
-    spaces: Spaces
+    directory: SpaceDirectory
     cache: VectorCache | RemoteCache
     heads: HeadRuntime
     indexes: IndexLibrary
@@ -39,6 +39,11 @@ class Runtime:
     answers: AnswerDesk
     shared_cache: ValkeyTier | None = None
     started_at: float = field(default_factory=time.time)
+
+    @property
+    def spaces(self) -> Spaces:
+        """The spaces at this moment; a call takes them once, so that its answer is of one state."""
+        return self.directory.current
 
     def account(self, space: ServedSpace) -> SpaceAccount:
         """Return where a space's usage is counted."""

@@ -121,6 +121,12 @@ QUEUE_LIMIT_SECONDS = Metric(
 IN_FLIGHT_ITEMS = Metric(
     "embedder_in_flight_items", _GAUGE, "Contents that are being computed or committed.", ("space",)
 )
+SHADOW_CONTENTS = Metric(
+    "embedder_shadow_contents_total",
+    _COUNTER,
+    "Contents of a sample of traffic that a shadow space was to compute too: computed, held, failed, or dropped for lack of time.",
+    ("space", "outcome"),
+)
 
 # The cache, as this process sees it
 CACHE_ENTRIES = Metric("embedder_cache_entries", _GAUGE, "Vectors held.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from embedder_heads.bridge.bridge_file import Bridge
 from embedder_heads.forward import head_scores
 from embedder_heads.head_file import Head, HeadManifest
 from embedder_heads.kinds import Floats, HeadKind, Task
@@ -60,7 +61,13 @@ class PackedOutput:
 
 
 class HeadPlan:
-    """Heads of one space, made ready to run together."""
+    """Heads of one space, made ready to run together.
+
+    Attributes:
+        bridges: for each head, the bridge that its vectors go over; empty where all are of the vectors' space.
+    """
+
+    bridges: tuple[Bridge | None, ...] = ()
 
     def __init__(self, heads: Sequence[Head]) -> None:
         """Stack heads; none is allowed."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from embedder_heads.errors import HeadError, HeadNotFound, QueryInvalid
+from embedder_heads.bridge.bridge_file import Bridge
+from embedder_heads.bridge.bridged_plan import BridgedPlan
+from embedder_heads.errors import HeadError, HeadNotFound, HeadSpaceMismatch, QueryInvalid
 from embedder_heads.head_file import Head, HeadManifest
 from embedder_heads.kinds import Floats
 from embedder_heads.names import CURRENT, parse_ref
@@ -26,7 +28,7 @@ class ServedHead:
 
     Attributes:
         manifest: what it is.
-        aliases: aliases that mean this version.
+        aliases: aliases that mean this version to vectors of its space.
     """
 
     manifest: HeadManifest
@@ -49,33 +51,67 @@ class RefreshReport:
 class HeadSnapshot:
     """Every head that is served at one moment; immutable, so a call is answered from exactly one version of each."""
 
-    def __init__(self, heads: Mapping[tuple[str, int], Head], aliases: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self,
+        heads: Mapping[tuple[str, int], Head],
+        histories: Mapping[tuple[str, str], tuple[int, ...]],
+        bridges: Sequence[Bridge] = (),
+    ) -> None:
         """Hold checked heads.
 
         Args:
             heads: (name, version) to head.
-            aliases: (name, alias) to a version that is in `heads`.
+            histories: (name, alias) to the versions that it pointed to, oldest first, all in `heads`.
+            bridges: what heads of another space may be served over.
         """
+        self.bridges = tuple(bridges)
         self.heads = MappingProxyType(dict(heads))
-        self.aliases = MappingProxyType(dict(aliases))
+        self.histories = MappingProxyType(dict(histories))
+        self.aliases = MappingProxyType({key: history[-1] for key, history in histories.items() if history})
         self._plans: OrderedDict[tuple[bytes, tuple[str, ...]], HeadPlan] = OrderedDict()
         self._lock = threading.Lock()
 
     def resolve(self, ref: str, space_digest: bytes) -> Head:
         """Return the head of a reference.
 
+        An alias means, in each space, the last version of that space that it pointed to: so the heads of two spaces are
+        served under the same names while one gives way to the other.
+
         Raises:
             HeadNameInvalid, HeadNotFound: there is no such head.
             HeadSpaceMismatch: it is of another space than `space_digest` (32 bytes).
         """
-        parsed = parse_ref(ref)
-        version = parsed.version or self.aliases.get((parsed.name, parsed.alias), 0)
-        head = self.heads.get((parsed.name, version))
-        if head is None:
-            names = sorted({name for name, _ in self.heads})
-            raise HeadNotFound(f"no head {ref!r} is served; there are {', '.join(names[:20]) or 'none'}")
+        heads = self._meant(ref)
+        wanted = space_digest.hex()
+        head = next((head for head in reversed(heads) if head.manifest.space_digest == wanted), heads[-1])
         check_space(head.manifest, space_digest)
         return head
+
+    def resolve_bridged(self, ref: str, space_digest: bytes) -> tuple[Head, Bridge | None]:
+        """Return the head of a reference, and the bridge that vectors of `space_digest` go over to it; see `resolve`.
+
+        A head of the vectors' own space comes before any that a bridge leads to.
+        """
+        try:
+            return self.resolve(ref, space_digest), None
+        except HeadSpaceMismatch:
+            source = space_digest.hex()
+            for head in reversed(self._meant(ref)):
+                for bridge in self.bridges:
+                    ends = (bridge.manifest.source_digest, bridge.manifest.target_digest)
+                    if ends == (source, head.manifest.space_digest):
+                        return head, bridge
+            raise
+
+    def _meant(self, ref: str) -> list[Head]:
+        """Return the heads that a reference means, in one space or another: never none, the last one counts most."""
+        parsed = parse_ref(ref)
+        versions = (parsed.version,) if parsed.version else self.histories.get((parsed.name, parsed.alias), ())
+        heads = [head for version in versions if (head := self.heads.get((parsed.name, version))) is not None]
+        if not heads:
+            names = sorted({name for name, _ in self.heads})
+            raise HeadNotFound(f"no head {ref!r} is served; there are {', '.join(names[:20]) or 'none'}")
+        return heads
 
     def predict(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> list[HeadOutput]:
         """Score vectors by several heads; see `HeadRuntime.predict`."""
@@ -94,14 +130,19 @@ class HeadSnapshot:
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             raise QueryInvalid(f"vectors are {vectors.dtype} of shape {vectors.shape}; heads take (n, dim) float32")
         dim = plan.layout[0].dim if plan.layout else vectors.shape[1]
+        if plan.bridges:
+            first = plan.bridges[0]
+            dim = first.manifest.source_dim if first else dim
         if vectors.shape[1] != dim:
             raise QueryInvalid(f"vectors have dim {vectors.shape[1]}; the heads of this space take {dim}")
 
     def served(self) -> list[ServedHead]:
         """List what is served, by name and version."""
         pointing: dict[tuple[str, int], list[str]] = {}
-        for (name, alias), version in self.aliases.items():
-            pointing.setdefault((name, version), []).append(alias)
+        for (name, alias), history in self.histories.items():
+            last_of = {self.heads[name, version].manifest.space_digest: version for version in history}
+            for version in last_of.values():
+                pointing.setdefault((name, version), []).append(alias)
         return [
             ServedHead(head.manifest, tuple(sorted(pointing.get(key, ())))) for key, head in sorted(self.heads.items())
         ]
@@ -110,7 +151,7 @@ class HeadSnapshot:
         """Return the heads of references made ready to run, the same object for the same references.
 
         Raises:
-            HeadNameInvalid, HeadNotFound, HeadSpaceMismatch: a reference has no head of this space.
+            HeadNameInvalid, HeadNotFound, HeadSpaceMismatch: a reference has no head of this space, nor one that a bridge leads to.
         """
         refs = tuple(refs)
         key = (space_digest, refs)
@@ -119,12 +160,17 @@ class HeadSnapshot:
             if plan is not None:
                 self._plans.move_to_end(key)
         if plan is None:
-            plan = HeadPlan([self.resolve(ref, space_digest) for ref in refs])
+            heads, bridges = self._found(refs, space_digest)
+            plan = BridgedPlan(heads, bridges) if any(bridges) else HeadPlan(heads)
             with self._lock:
                 self._plans[key] = plan
                 while len(self._plans) > _KEPT_PLANS:
                     self._plans.popitem(last=False)
         return plan
+
+    def _found(self, refs: Sequence[str], space_digest: bytes) -> tuple[list[Head], list[Bridge | None]]:
+        pairs = [self.resolve_bridged(ref, space_digest) for ref in refs]
+        return [head for head, _ in pairs], [bridge for _, bridge in pairs]
 
 
 class HeadRuntime:
@@ -143,6 +189,11 @@ class HeadRuntime:
     def snapshot(self) -> HeadSnapshot:
         """What is served now; a caller that keeps it keeps getting the same answers."""
         return self._snapshot
+
+    def serve_bridges(self, bridges: Sequence[Bridge]) -> None:
+        """Serve heads of other spaces over these bridges from now on, and over no other."""
+        with self._refreshing:
+            self._snapshot = HeadSnapshot(self._snapshot.heads, self._snapshot.histories, bridges)
 
     def predict(self, vectors: Floats, refs: Sequence[str], space_digest: bytes) -> list[HeadOutput]:
         """Score vectors by several heads, all from one snapshot.
@@ -171,11 +222,11 @@ class HeadRuntime:
             if signature == self._signature:
                 return RefreshReport(False, self._refused)
             heads: dict[tuple[str, int], Head] = {}
-            aliases: dict[tuple[str, str], int] = {}
+            histories: dict[tuple[str, str], tuple[int, ...]] = {}
             refused: dict[str, str] = {}
             for name in self._registry.names():
-                self._load_name(name, heads, aliases, refused)
-            self._snapshot = HeadSnapshot(heads, aliases)
+                self._load_name(name, heads, histories, refused)
+            self._snapshot = HeadSnapshot(heads, histories, self._snapshot.bridges)
             self._refused = MappingProxyType(refused)
             self._signature = signature
             return RefreshReport(True, self._refused)
@@ -184,7 +235,7 @@ class HeadRuntime:
         self,
         name: str,
         heads: dict[tuple[str, int], Head],
-        aliases: dict[tuple[str, str], int],
+        histories: dict[tuple[str, str], tuple[int, ...]],
         refused: dict[str, str],
     ) -> None:
         loaded = []
@@ -201,12 +252,13 @@ class HeadRuntime:
             pointing = self._registry.pointing(name)
         except HeadError as error:
             refused[f"{name}@{CURRENT}"] = str(error)
-            kept = {
-                key: version for key, version in self._snapshot.aliases.items() if key[0] == name and version in loaded
-            }
-            aliases.update(kept)
+            before = {key: history for key, history in self._snapshot.histories.items() if key[0] == name}
+            histories.update({key: good for key, history in before.items() if (good := _among(history, loaded))})
             return
         for alias, history in pointing.items():
-            good = [version for version in history if version in loaded]
-            if good:
-                aliases[name, alias] = good[-1]
+            if good := _among(history, loaded):
+                histories[name, alias] = good
+
+
+def _among(history: Iterable[int], loaded: Sequence[int]) -> tuple[int, ...]:
+    return tuple(version for version in history if version in loaded)

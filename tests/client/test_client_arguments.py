@@ -77,7 +77,7 @@ def test_wrong_argument_is_refused_before_anything_is_sent(server: Any, client: 
 
 
 def test_unknown_keyword_is_refused_with_those_that_are_known(client: Any) -> None:
-    with pytest.raises(TypeError, match=r"'dimension'; the call takes by_hash, dim, dtype"):
+    with pytest.raises(TypeError, match=r"'dimension'; the call takes additional_spaces, by_hash, dim, dtype"):
         client.embed(["a"], dimension=8)
 
 

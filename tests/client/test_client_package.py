@@ -20,12 +20,13 @@ import embedder_client
 PACKAGE = Path(embedder_client.__file__).parent
 
 SURFACE = {
-    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "CacheStats", "Client", "ClientSettings",
-    "ContentHash", "Cost", "Dtype", "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList",
+    "AnswerEnd", "AnswerPiece", "AsyncClient", "Basis", "BatchShape", "BridgeUse", "CacheStats", "Client",
+    "ClientSettings", "ContentHash", "Cost", "Dtype", "EmbedResult", "EmbedderClientError", "Figure", "HeadInfo", "HeadKind", "HeadList",
     "HeadPrediction", "HeadTerm", "Hit", "Image", "IndexInfo", "ItemFailure", "ItemSource", "LookupResult",
     "NumberRange", "PackedVectors", "Post", "PredictResult", "Provenance", "RecommendResult", "Rerank",
     "RetrieveResult", "RoadCost", "SavingsFormula", "SavingsReport", "SavingsRow", "ScoreResult", "SensitivityPoint",
-    "SpaceInfo", "SpaceList", "Text", "Timings", "UncleanStop", "Video", "VideoFile", "VideoSegments", "errors",
+    "SpaceInfo", "SpaceList", "SpaceState", "Text", "Timings", "UncleanStop", "UnservedSpace", "Video", "VideoFile",
+    "VideoSegments", "errors",
     "hash_content", "hash_image", "hash_post", "hash_text", "hash_texts", "hash_video",
 }  # fmt: skip
 

@@ -149,8 +149,8 @@ def test_limits_and_spaces_are_told(running: Running) -> None:
         assert {"text", "image"} <= set(spaces.spaces[0].modalities)
         assert spaces.spaces[0].identity
         assert client.cache_stats().limit_bytes == 64 << 20
-        with pytest.raises(client_errors.Unimplemented, match="SetAlias"):
-            client.set_alias("new", "default@1")
+        assert spaces.spaces[0].state == "serving"
+        assert not spaces.unserved
 
 
 def test_deleted_content_is_computed_again(running: Running) -> None:

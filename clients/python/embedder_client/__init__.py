@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         RetrieveResult,
         ScoreResult,
     )
-    from embedder_client.reports import CacheStats, SpaceInfo, SpaceList
+    from embedder_client.reports import CacheStats, SpaceInfo, SpaceList, SpaceState, UnservedSpace
     from embedder_client.results import EmbedResult, ItemFailure, ItemSource, LookupResult, VideoSegments
     from embedder_client.savings import (
         HeadTerm,
@@ -59,6 +59,7 @@ _MODULES = {
     "heads": (
         "AnswerEnd",
         "AnswerPiece",
+        "BridgeUse",
         "HeadInfo",
         "HeadKind",
         "HeadList",
@@ -70,7 +71,7 @@ _MODULES = {
         "RetrieveResult",
         "ScoreResult",
     ),
-    "reports": ("CacheStats", "SpaceInfo", "SpaceList"),
+    "reports": ("CacheStats", "SpaceInfo", "SpaceList", "SpaceState", "UnservedSpace"),
     "savings": (
         "HeadTerm",
         "RoadCost",
@@ -92,6 +93,7 @@ __all__ = [
     "AsyncClient",
     "Basis",
     "BatchShape",
+    "BridgeUse",
     "CacheStats",
     "Client",
     "ClientSettings",
@@ -128,9 +130,11 @@ __all__ = [
     "SensitivityPoint",
     "SpaceInfo",
     "SpaceList",
+    "SpaceState",
     "Text",
     "Timings",
     "UncleanStop",
+    "UnservedSpace",
     "Video",
     "VideoFile",
     "VideoSegments",

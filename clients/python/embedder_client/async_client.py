@@ -140,7 +140,7 @@ class AsyncClient:
         """List the embedding spaces that are served, and their aliases."""
         return await self._run(plans.spaces(self.settings, options))
 
-    async def set_alias(self, alias: str, space: str, **options: Unpack[declared.TimeOption]) -> str:
+    async def set_alias(self, alias: str, space: str, **options: Unpack[declared.AliasOptions]) -> str:
         """Point an alias at a space; returns the space that it pointed at before, empty if it is new."""
         return await self._run(plans.set_alias(self.settings, alias, space, options))
 

@@ -141,7 +141,7 @@ class Client:
         """List the embedding spaces that are served, and their aliases."""
         return self._run(plans.spaces(self.settings, options))
 
-    def set_alias(self, alias: str, space: str, **options: Unpack[declared.TimeOption]) -> str:
+    def set_alias(self, alias: str, space: str, **options: Unpack[declared.AliasOptions]) -> str:
         """Point an alias at a space; returns the space that it pointed at before, empty if it is new."""
         return self._run(plans.set_alias(self.settings, alias, space, options))
 

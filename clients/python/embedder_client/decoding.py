@@ -15,14 +15,14 @@ from embedder_client import figures, heads, reports, results
 from embedder_client.errors import Internal
 from embedder_client.layouts import HeadPart, LayoutCache, PackedPredictions
 from embedder_client.rpc_errors import details_from_status
-from embedder_client.v1 import content_pb2, head_service_pb2
+from embedder_client.v1 import admin_service_pb2, content_pb2, head_service_pb2
 from embedder_client.vectors import Dtype, PackedVectors, unpack_vectors
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from embedder_client.v1 import admin_service_pb2, embedding_service_pb2
+    from embedder_client.v1 import embedding_service_pb2
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -38,6 +38,7 @@ _BASES = _names(content_pb2.Basis, "BASIS_", figures.Basis)
 _DTYPES = _names(content_pb2.Dtype, "DTYPE_", Dtype)
 _SOURCES = _names(content_pb2.ItemSource, "ITEM_SOURCE_", results.ItemSource)
 _ANSWER_ENDS = _names(head_service_pb2.AnswerEnd, "ANSWER_END_", heads.AnswerEnd)
+_SPACE_STATES = _names(admin_service_pb2.SpaceState, "SPACE_STATE_", reports.SpaceState)
 _HEAD_KINDS = _names(head_service_pb2.HeadKind, "HEAD_KIND_", heads.HeadKind)
 
 
@@ -63,6 +64,19 @@ def embed_result(message: embedding_service_pb2.EmbedResponse) -> results.EmbedR
             )
             for entry in message.segments
         },
+        additional=tuple(_embedded_in(further) for further in message.additional),
+    )
+
+
+def _embedded_in(message: embedding_service_pb2.SpaceVectors) -> results.EmbedResult:
+    if message.vectors.rows != len(message.sources):
+        raise Internal(f"the answer holds {message.vectors.rows} vectors and {len(message.sources)} sources")
+    return results.EmbedResult(
+        packed=_vectors(message.vectors),
+        sources=_sources(message.sources),
+        failures=_failures(message.errors),
+        provenance=_provenance(message.provenance),
+        cost=_cost(message.cost),
     )
 
 
@@ -73,6 +87,15 @@ def lookup_result(message: embedding_service_pb2.LookupResponse) -> results.Look
         wanted=list(message.wanted),
         provenance=_provenance(message.provenance),
         cost=_cost(message.cost),
+        additional=tuple(
+            results.LookupResult(
+                packed=_vectors(further.vectors),
+                wanted=list(further.wanted),
+                provenance=_provenance(further.provenance),
+                cost=_cost(further.cost),
+            )
+            for further in message.additional
+        ),
     )
 
 
@@ -93,6 +116,15 @@ def predict_result(
         failures=_failures(message.errors),
         provenance=_provenance(message.provenance),
         cost=_cost(message.cost),
+        bridges=tuple(
+            heads.BridgeUse(
+                use.bridge,
+                tuple(use.heads),
+                use.head_space_digest,
+                {name: figure_of(figure) for name, figure in use.losses.items()},
+            )
+            for use in message.bridges
+        ),
     )
 
 
@@ -180,10 +212,17 @@ def space_list(message: admin_service_pb2.ListSpacesResponse) -> reports.SpaceLi
                 max_tokens=space.max_tokens,
                 device=space.device,
                 identity=dict(space.identity),
+                state=_SPACE_STATES.get(space.state, reports.SpaceState.UNSPECIFIED),
             )
             for space in message.spaces
         ),
         aliases=dict(message.aliases),
+        unserved=tuple(
+            reports.UnservedSpace(
+                space.name, _SPACE_STATES.get(space.state, reports.SpaceState.UNSPECIFIED), space.reason
+            )
+            for space in message.unserved
+        ),
     )
 
 

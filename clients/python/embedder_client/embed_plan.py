@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 from embedder_client import decoding, encoding, merging, plans
@@ -85,7 +86,10 @@ class _EmbedRun:
         if asked:
             held = yield from self._lookup([self._digest(position) for position in asked])
             self._pieces.append((asked, merging.as_embed(held)))
-            known = set(asked) - {asked[row] for row in held.wanted}
+            # What follows is asked in the space that the look-up was answered in, wherever an alias goes meanwhile.
+            self._options = {**self._options, "space": held.provenance.space}
+            wanted = chain(held.wanted, *(further.wanted for further in held.additional))
+            known = set(asked) - {asked[row] for row in wanted}
         left = [position for position in range(len(self._contents)) if position not in known]
         # Segments are no part of a look-up: a known video is asked for them by its hash.
         by_hash = sorted(known) if self._options.get("segment_seconds") is not None else []

@@ -113,6 +113,7 @@ def embed_request(contents: Messages, options: EmbedStreamOptions) -> embedding_
         task=options.get("task", ""),
         segments=_segment_options(options),
         post=_post_options(options),
+        additional_spaces=_strings("additional_spaces", options.get("additional_spaces", ())),
     )
 
 
@@ -161,6 +162,7 @@ def lookup_request(hashes: bytes, options: LookupOptions) -> embedding_service_p
         options=_vector_options(options),
         task=options.get("task", ""),
         post=_post_options(options),
+        additional_spaces=_strings("additional_spaces", options.get("additional_spaces", ())),
     )
 
 

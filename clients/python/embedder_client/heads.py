@@ -56,6 +56,23 @@ class HeadPrediction:
         return [(self.labels[labels[column]], float(scores[column])) for column in order]
 
 
+@dataclass(frozen=True, eq=False)
+class BridgeUse:
+    """A map from the vectors' space to that of some of the call's heads, which lets these answer at a measured loss.
+
+    Attributes:
+        bridge: the bridge, such as "default-2-to-1@1".
+        heads: the heads that were served over it, such as "topic@3".
+        head_space_digest: the space that these heads are of, 32 bytes.
+        losses: what is lost by it, by name, on contents that the bridge did not learn from.
+    """
+
+    bridge: str
+    heads: tuple[str, ...]
+    head_space_digest: bytes
+    losses: Mapping[str, Figure]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PredictResult(BatchResult):
     """What several heads say about several contents.
@@ -63,10 +80,12 @@ class PredictResult(BatchResult):
     Attributes:
         predictions: one for each head, in the order of asking; with `packed_scores`, `embedder_client.layouts.PackedPredictions`.
         packed: the vectors, if asked for with `include_vectors`.
+        bridges: the bridges that heads of another space were served over; empty where every head is of the vectors' space.
     """
 
     predictions: Sequence[HeadPrediction]
     packed: PackedVectors | None
+    bridges: Sequence[BridgeUse] = ()
 
     @property
     def vectors(self) -> npt.NDArray[Any] | None:

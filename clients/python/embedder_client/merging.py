@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from embedder_client.figures import common_provenance, sum_costs, sum_figures
 from embedder_client.heads import HeadPrediction, PredictResult, RetrieveResult
 from embedder_client.results import EmbedResult, ItemSource, LookupResult, VideoSegments, move_failure, shift_failures
 from embedder_client.vectors import join_vectors, take_rows
+
+Part = TypeVar("Part", EmbedResult, LookupResult)
 
 
 def merge_embeds(parts: Sequence[EmbedResult]) -> EmbedResult:
@@ -28,6 +32,7 @@ def merge_embeds(parts: Sequence[EmbedResult]) -> EmbedResult:
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
         segments=_shift_segments(parts),
+        additional=[merge_embeds(further) for further in _by_space([part.additional for part in parts])],
     )
 
 
@@ -42,7 +47,7 @@ def place_embeds(pieces: Sequence[tuple[Sequence[int], EmbedResult]], items: int
         FailedPrecondition: the space changed between the parts.
     """
     joined = merge_embeds([answer for _, answer in pieces])
-    rows = {position: row for row, position in enumerate(p for positions, _ in pieces for p in positions)}
+    rows = {position: row for row, position in enumerate(_positions(pieces))}
     order = [rows[position] for position in range(items)]
     place = {row: position for position, row in enumerate(order)}
     return EmbedResult(
@@ -55,7 +60,12 @@ def place_embeds(pieces: Sequence[tuple[Sequence[int], EmbedResult]], items: int
         provenance=joined.provenance,
         cost=joined.cost,
         segments={place[row]: segments for row, segments in joined.segments.items() if row in place},
+        additional=[place_embeds([(list(_positions(pieces)), further)], items) for further in joined.additional],
     )
+
+
+def _positions(pieces: Sequence[tuple[Sequence[int], EmbedResult]]) -> Iterator[int]:
+    return chain.from_iterable(positions for positions, _ in pieces)
 
 
 def as_embed(held: LookupResult) -> EmbedResult:
@@ -63,7 +73,14 @@ def as_embed(held: LookupResult) -> EmbedResult:
     sources = [ItemSource.CACHE] * len(held)
     for position in held.wanted:
         sources[position] = ItemSource.UNSPECIFIED
-    return EmbedResult(packed=held.packed, sources=sources, failures=[], provenance=held.provenance, cost=held.cost)
+    return EmbedResult(
+        packed=held.packed,
+        sources=sources,
+        failures=[],
+        provenance=held.provenance,
+        cost=held.cost,
+        additional=[as_embed(further) for further in held.additional],
+    )
 
 
 def _shift_segments(parts: Sequence[EmbedResult]) -> dict[int, VideoSegments]:
@@ -93,7 +110,19 @@ def merge_lookups(parts: Sequence[LookupResult]) -> LookupResult:
         wanted=wanted,
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
+        additional=[merge_lookups(further) for further in _by_space([part.additional for part in parts])],
     )
+
+
+def _by_space(parts: Sequence[Sequence[Part]]) -> list[list[Part]]:
+    """Gather each further space's answers from the parts of a call.
+
+    Raises:
+        Internal: a part answers for fewer spaces than another.
+    """
+    if len({len(part) for part in parts}) > 1:
+        raise Internal("the parts of one call came back with different numbers of spaces")
+    return [list(answers) for answers in zip(*parts, strict=True)]
 
 
 def merge_predicts(parts: Sequence[PredictResult]) -> PredictResult:
@@ -116,6 +145,7 @@ def merge_predicts(parts: Sequence[PredictResult]) -> PredictResult:
         failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),
         provenance=common_provenance([part.provenance for part in parts]),
         cost=sum_costs([part.cost for part in parts]),
+        bridges=parts[0].bridges,
     )
 
 

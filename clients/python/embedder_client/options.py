@@ -20,6 +20,13 @@ class TimeOption(TypedDict, total=False):
     """Time for the whole call; by default the settings' time for each part that the call is split into."""
 
 
+class AliasOptions(TimeOption, total=False):
+    """Options of `set_alias`."""
+
+    expected_space: str | None
+    """Move the alias only if it points at this space now, "" if it must be new; None, the default, moves it from anywhere."""
+
+
 class TaskOptions(TimeOption, total=False):
     """Who asks."""
 
@@ -52,6 +59,8 @@ class LookupOptions(VectorOptions, total=False):
     """"mean", or a trained fusion such as "topic@2"; empty means the service's setting."""
     field_weights: Mapping[str, float]
     """Weights of a post's fields in the mean, by name; a field that is not named weighs 1. Not together with `fusion`."""
+    additional_spaces: Iterable[str]
+    """Further spaces or aliases that the same contents are answered in, such as the one that a migration goes to."""
 
 
 class EmbedStreamOptions(LookupOptions, WorkOptions, total=False):

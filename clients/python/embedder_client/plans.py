@@ -170,10 +170,11 @@ def spaces(settings: ClientSettings, options: declared.TimeOption) -> Plan[Space
     return Plan(_single(Rpc.LIST_SPACES, request, decoding.space_list), call_timeout_s(settings, options))
 
 
-def set_alias(settings: ClientSettings, alias: str, space: str, options: declared.TimeOption) -> Plan[str]:
+def set_alias(settings: ClientSettings, alias: str, space: str, options: declared.AliasOptions) -> Plan[str]:
     """Plan one SetAlias."""
-    declared.check_options(declared.TimeOption, options)
-    request = admin_service_pb2.SetAliasRequest(alias=alias, space=space)
+    declared.check_options(declared.AliasOptions, options)
+    expected = options.get("expected_space")
+    request = admin_service_pb2.SetAliasRequest(alias=alias, space=space, expected_space=expected)
     steps = _single(Rpc.SET_ALIAS, request, decoding.previous_space)
     return Plan(steps, call_timeout_s(settings, options))
 
@@ -231,9 +232,34 @@ def batches(
     merge: Callable[[list[Batch]], Batch],
     items: int,
 ) -> Steps[Batch]:
-    """Ask about `items` items in several requests; the answer must hold as many, or rows would be taken for others."""
+    """Ask about `items` items in several requests; the answer must hold as many, or rows would be taken for others.
+
+    Where an alias moved to another space between the requests, those that were answered in another space than the last are
+    asked again, in the last one's: a call is answered in one space.
+    """
     answers = yield Calls(rpc, requests)
+    if stale := _rows_of_another_space(answers):
+        space = answers[-1].provenance.space
+        again = yield Calls(rpc, [_in_space(requests[row], space) for row in stale])
+        for row, answer in zip(stale, again, strict=True):
+            answers[row] = answer
     result = merge([decode(answer) for answer in answers])
     if len(result) != items:
         raise Internal(f"{items} items were asked about, and the service answered for {len(result)}")
     return result
+
+
+def _rows_of_another_space(answers: Sequence[Any]) -> list[int]:
+    if len(answers) < 2:
+        return []
+    last = answers[-1].provenance.space_digest
+    return [row for row, answer in enumerate(answers) if answer.provenance.space_digest != last]
+
+
+def _in_space(request: Any, space: str) -> Any:
+    """Return a request that names its space; one of an index keeps the index's."""
+    pinned = type(request)()
+    pinned.CopyFrom(request)
+    if "options" in request.DESCRIPTOR.fields_by_name:
+        pinned.options.space = space
+    return pinned

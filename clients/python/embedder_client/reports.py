@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from embedder_client.figures import Provenance
 
 
+class SpaceState(StrEnum):
+    """How a space is."""
+
+    LOADING = "loading"
+    READY = "ready"
+    SHADOW = "shadow"
+    SERVING = "serving"
+    REFUSED = "refused"
+    RETIRED = "retired"
+    UNSPECIFIED = "unspecified"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpaceInfo:
-    """One embedding space."""
+    """One embedding space that is served."""
 
     name: str
     provenance: Provenance
@@ -20,14 +33,25 @@ class SpaceInfo:
     max_tokens: int
     device: str
     identity: Mapping[str, str]
+    state: SpaceState = SpaceState.UNSPECIFIED
+
+
+@dataclass(frozen=True)
+class UnservedSpace:
+    """A space that is known and not served: still loading, refused for a reason, or being closed."""
+
+    name: str
+    state: SpaceState
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class SpaceList:
-    """The spaces, the default one first, and the aliases by name."""
+    """The spaces that are served, the default one first, the aliases by name, and the spaces that are not served."""
 
     spaces: tuple[SpaceInfo, ...]
     aliases: Mapping[str, str]
+    unserved: tuple[UnservedSpace, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,10 +125,12 @@ class EmbedResult(BatchResult, WithVectors):
 
     Attributes:
         segments: the segments of each video by its position, where `segment_seconds` asked for them.
+        additional: the answers of `additional_spaces`, in their order; never compare vectors of two spaces.
     """
 
     packed: PackedVectors
     segments: Mapping[int, VideoSegments] = field(default_factory=dict)
+    additional: Sequence[EmbedResult] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,12 +139,14 @@ class LookupResult(WithVectors):
 
     Attributes:
         wanted: positions of the contents that are not held: embed these.
+        additional: what the `additional_spaces` hold, in their order.
     """
 
     packed: PackedVectors
     wanted: list[int]
     provenance: Provenance
     cost: Cost
+    additional: Sequence[LookupResult] = ()
 
     def __len__(self) -> int:
         return len(self.packed.stored)

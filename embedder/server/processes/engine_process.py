@@ -28,7 +28,7 @@ from embedder.engine.warm_up import warm_up
 from embedder.errors import ConfigurationError
 from embedder.savings.meter import Meter
 from embedder.server.accounting import SpaceAccount
-from embedder.server.build import open_encoder
+from embedder.server.encoder_opening import open_encoder
 from embedder.server.metering import open_meter
 from embedder.server.parts import engine_settings, open_cache_for_reading, open_shared_cache
 from embedder.server.processes.control import ClientDown, ControlPipe, KeeperUp, Order, Ready, Start

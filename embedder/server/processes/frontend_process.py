@@ -39,7 +39,7 @@ from embedder.server.reporting import open_report
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.service import Service
-from embedder.server.spaces import ServedSpace, Spaces
+from embedder.server.spaces import FixedSpaces, ServedSpace, Spaces
 from embedder.telemetry.observer import ServiceObserver
 from embedder_cache import space_key
 
@@ -144,7 +144,7 @@ class _Frontend:
         )
         return Runtime(
             settings=settings,
-            spaces=Spaces([ServedSpace(settings.space, composite)]),
+            directory=FixedSpaces(Spaces([ServedSpace(settings.space, composite)])),
             cache=cache,
             shared_cache=shared,
             heads=heads,

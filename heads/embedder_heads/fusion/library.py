@@ -25,7 +25,7 @@ class FusionLibrary:
         self._store = VersionedStore(root)
         self._signature: object = None
         self._served: Mapping[tuple[str, int], AttentionFusion] = MappingProxyType({})
-        self._aliases: Mapping[tuple[str, str], int] = MappingProxyType({})
+        self._histories: Mapping[tuple[str, str], tuple[int, ...]] = MappingProxyType({})
         self._refused: Mapping[str, str] = MappingProxyType({})
         self._refreshing = threading.Lock()
         self.refresh()
@@ -55,21 +55,25 @@ class FusionLibrary:
     def resolve(self, ref: str, space_digest: bytes) -> AttentionFusion:
         """Return the served fusion of a reference: `name`, `name@version` or `name@alias`.
 
+        An alias means, in each space, the last version of that space that it pointed to, as of heads.
+
         Raises:
             HeadNameInvalid, ArtifactNotFound: there is no such fusion.
             HeadSpaceMismatch: it is of another space than `space_digest` (32 bytes).
         """
         parsed = parse_ref(ref)
-        version = parsed.version or self._aliases.get((parsed.name, parsed.alias), 0)
-        fusion = self._served.get((parsed.name, version))
-        if fusion is None:
+        versions = (parsed.version,) if parsed.version else self._histories.get((parsed.name, parsed.alias), ())
+        fusions = [found for version in versions if (found := self._served.get((parsed.name, version))) is not None]
+        if not fusions:
             names = sorted({name for name, _ in self._served})
             raise ArtifactNotFound(
                 f"no fusion {ref!r} is served; there are mean{''.join(f', {name}' for name in names)}"
             )
-        if fusion.manifest.space_digest != space_digest.hex():
+        wanted = space_digest.hex()
+        fusion = next((one for one in reversed(fusions) if one.manifest.space_digest == wanted), fusions[-1])
+        if fusion.manifest.space_digest != wanted:
             reference = f"{fusion.manifest.name}@{fusion.manifest.version}"
-            raise HeadSpaceMismatch(reference, wants=fusion.manifest.space_digest, has=space_digest.hex())
+            raise HeadSpaceMismatch(reference, wants=fusion.manifest.space_digest, has=wanted)
         return fusion
 
     def of_space(self, space_digest: bytes) -> Sequence[AttentionFusion]:
@@ -83,7 +87,7 @@ class FusionLibrary:
             if signature == self._signature:
                 return RefreshReport(False, self._refused)
             served: dict[tuple[str, int], AttentionFusion] = {}
-            aliases: dict[tuple[str, str], int] = {}
+            histories: dict[tuple[str, str], tuple[int, ...]] = {}
             refused: dict[str, str] = {}
             for name in self._store.names():
                 for version in self._store.versions(name):
@@ -97,10 +101,9 @@ class FusionLibrary:
                     refused[f"{name}@{CURRENT}"] = str(error)
                     continue
                 for alias, history in pointing.items():
-                    good = [version for version in history if (name, version) in served]
-                    if good:
-                        aliases[name, alias] = good[-1]
-            self._served, self._aliases = MappingProxyType(served), MappingProxyType(aliases)
+                    if good := tuple(version for version in history if (name, version) in served):
+                        histories[name, alias] = good
+            self._served, self._histories = MappingProxyType(served), MappingProxyType(histories)
             self._refused, self._signature = MappingProxyType(refused), signature
             return RefreshReport(True, self._refused)
 

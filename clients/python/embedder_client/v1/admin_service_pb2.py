@@ -26,7 +26,7 @@ from embedder_client.v1 import content_pb2 as embedder_dot_v1_dot_content__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mbedder/v1/admin_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListSpacesRequest\"\xa7\x01\n\x12ListSpacesResponse\x12\"\n\x06spaces\x18\x01 \x03(\x0b\x32\x12.embedder.v1.Space\x12=\n\x07\x61liases\x18\x02 \x03(\x0b\x32,.embedder.v1.ListSpacesResponse.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xec\x01\n\x05Space\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nprovenance\x18\x02 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nmodalities\x18\x04 \x03(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x32\n\x08identity\x18\x07 \x03(\x0b\x32 .embedder.v1.Space.IdentityEntry\x1a/\n\rIdentityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0fSetAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\"*\n\x10SetAliasResponse\x12\x16\n\x0eprevious_space\x18\x01 \x01(\t\"\x16\n\x14GetCacheStatsRequest\"\xfb\x01\n\x15GetCacheStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04hits\x18\x04 \x01(\x04\x12\x0e\n\x06misses\x18\x05 \x01(\x04\x12\x17\n\x0f\x63orrupt_records\x18\x06 \x01(\x04\x12\x1b\n\x13pending_write_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x64ropped_writes\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x15\x44\x65leteContentsRequest\x12\x16\n\x0e\x63ontent_hashes\x18\x01 \x01(\x0c\x12\r\n\x05space\x18\x02 \x01(\t\")\n\x16\x44\x65leteContentsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04\"\x12\n\x10GetLimitsRequest\"~\n\x11GetLimitsResponse\x12:\n\x06limits\x18\x01 \x03(\x0b\x32*.embedder.v1.GetLimitsResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xa5\x03\n\x0c\x41\x64minService\x12M\n\nListSpaces\x12\x1e.embedder.v1.ListSpacesRequest\x1a\x1f.embedder.v1.ListSpacesResponse\x12G\n\x08SetAlias\x12\x1c.embedder.v1.SetAliasRequest\x1a\x1d.embedder.v1.SetAliasResponse\x12V\n\rGetCacheStats\x12!.embedder.v1.GetCacheStatsRequest\x1a\".embedder.v1.GetCacheStatsResponse\x12Y\n\x0e\x44\x65leteContents\x12\".embedder.v1.DeleteContentsRequest\x1a#.embedder.v1.DeleteContentsResponse\x12J\n\tGetLimits\x12\x1d.embedder.v1.GetLimitsRequest\x1a\x1e.embedder.v1.GetLimitsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65mbedder/v1/admin_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListSpacesRequest\"\xd5\x01\n\x12ListSpacesResponse\x12\"\n\x06spaces\x18\x01 \x03(\x0b\x32\x12.embedder.v1.Space\x12=\n\x07\x61liases\x18\x02 \x03(\x0b\x32,.embedder.v1.ListSpacesResponse.AliasesEntry\x12,\n\x08unserved\x18\x03 \x03(\x0b\x32\x1a.embedder.v1.UnservedSpace\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\rUnservedSpace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.embedder.v1.SpaceState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x94\x02\n\x05Space\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nprovenance\x18\x02 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x12\n\nmodalities\x18\x04 \x03(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\x32\n\x08identity\x18\x07 \x03(\x0b\x32 .embedder.v1.Space.IdentityEntry\x12&\n\x05state\x18\x08 \x01(\x0e\x32\x17.embedder.v1.SpaceState\x1a/\n\rIdentityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x0fSetAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x1b\n\x0e\x65xpected_space\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x11\n\x0f_expected_space\"*\n\x10SetAliasResponse\x12\x16\n\x0eprevious_space\x18\x01 \x01(\t\"\x16\n\x14GetCacheStatsRequest\"\xfb\x01\n\x15GetCacheStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04hits\x18\x04 \x01(\x04\x12\x0e\n\x06misses\x18\x05 \x01(\x04\x12\x17\n\x0f\x63orrupt_records\x18\x06 \x01(\x04\x12\x1b\n\x13pending_write_bytes\x18\x07 \x01(\x04\x12\x16\n\x0e\x64ropped_writes\x18\x08 \x01(\x04\x12\x0c\n\x04path\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x15\x44\x65leteContentsRequest\x12\x16\n\x0e\x63ontent_hashes\x18\x01 \x01(\x0c\x12\r\n\x05space\x18\x02 \x01(\t\")\n\x16\x44\x65leteContentsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x04\"\x12\n\x10GetLimitsRequest\"~\n\x11GetLimitsResponse\x12:\n\x06limits\x18\x01 \x03(\x0b\x32*.embedder.v1.GetLimitsResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*\xbc\x01\n\nSpaceState\x12\x1b\n\x17SPACE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SPACE_STATE_LOADING\x10\x01\x12\x15\n\x11SPACE_STATE_READY\x10\x02\x12\x16\n\x12SPACE_STATE_SHADOW\x10\x03\x12\x17\n\x13SPACE_STATE_SERVING\x10\x04\x12\x17\n\x13SPACE_STATE_REFUSED\x10\x05\x12\x17\n\x13SPACE_STATE_RETIRED\x10\x06\x32\xa5\x03\n\x0c\x41\x64minService\x12M\n\nListSpaces\x12\x1e.embedder.v1.ListSpacesRequest\x1a\x1f.embedder.v1.ListSpacesResponse\x12G\n\x08SetAlias\x12\x1c.embedder.v1.SetAliasRequest\x1a\x1d.embedder.v1.SetAliasResponse\x12V\n\rGetCacheStats\x12!.embedder.v1.GetCacheStatsRequest\x1a\".embedder.v1.GetCacheStatsResponse\x12Y\n\x0e\x44\x65leteContents\x12\".embedder.v1.DeleteContentsRequest\x1a#.embedder.v1.DeleteContentsResponse\x12J\n\tGetLimits\x12\x1d.embedder.v1.GetLimitsRequest\x1a\x1e.embedder.v1.GetLimitsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,34 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPACE_IDENTITYENTRY']._serialized_options = b'8\001'
   _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._loaded_options = None
   _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._serialized_options = b'8\001'
+  _globals['_SPACESTATE']._serialized_start=1386
+  _globals['_SPACESTATE']._serialized_end=1574
   _globals['_LISTSPACESREQUEST']._serialized_start=108
   _globals['_LISTSPACESREQUEST']._serialized_end=127
   _globals['_LISTSPACESRESPONSE']._serialized_start=130
-  _globals['_LISTSPACESRESPONSE']._serialized_end=297
-  _globals['_LISTSPACESRESPONSE_ALIASESENTRY']._serialized_start=251
-  _globals['_LISTSPACESRESPONSE_ALIASESENTRY']._serialized_end=297
-  _globals['_SPACE']._serialized_start=300
-  _globals['_SPACE']._serialized_end=536
-  _globals['_SPACE_IDENTITYENTRY']._serialized_start=489
-  _globals['_SPACE_IDENTITYENTRY']._serialized_end=536
-  _globals['_SETALIASREQUEST']._serialized_start=538
-  _globals['_SETALIASREQUEST']._serialized_end=585
-  _globals['_SETALIASRESPONSE']._serialized_start=587
-  _globals['_SETALIASRESPONSE']._serialized_end=629
-  _globals['_GETCACHESTATSREQUEST']._serialized_start=631
-  _globals['_GETCACHESTATSREQUEST']._serialized_end=653
-  _globals['_GETCACHESTATSRESPONSE']._serialized_start=656
-  _globals['_GETCACHESTATSRESPONSE']._serialized_end=907
-  _globals['_DELETECONTENTSREQUEST']._serialized_start=909
-  _globals['_DELETECONTENTSREQUEST']._serialized_end=971
-  _globals['_DELETECONTENTSRESPONSE']._serialized_start=973
-  _globals['_DELETECONTENTSRESPONSE']._serialized_end=1014
-  _globals['_GETLIMITSREQUEST']._serialized_start=1016
-  _globals['_GETLIMITSREQUEST']._serialized_end=1034
-  _globals['_GETLIMITSRESPONSE']._serialized_start=1036
-  _globals['_GETLIMITSRESPONSE']._serialized_end=1162
-  _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._serialized_start=1117
-  _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._serialized_end=1162
-  _globals['_ADMINSERVICE']._serialized_start=1165
-  _globals['_ADMINSERVICE']._serialized_end=1586
+  _globals['_LISTSPACESRESPONSE']._serialized_end=343
+  _globals['_LISTSPACESRESPONSE_ALIASESENTRY']._serialized_start=297
+  _globals['_LISTSPACESRESPONSE_ALIASESENTRY']._serialized_end=343
+  _globals['_UNSERVEDSPACE']._serialized_start=345
+  _globals['_UNSERVEDSPACE']._serialized_end=430
+  _globals['_SPACE']._serialized_start=433
+  _globals['_SPACE']._serialized_end=709
+  _globals['_SPACE_IDENTITYENTRY']._serialized_start=662
+  _globals['_SPACE_IDENTITYENTRY']._serialized_end=709
+  _globals['_SETALIASREQUEST']._serialized_start=711
+  _globals['_SETALIASREQUEST']._serialized_end=806
+  _globals['_SETALIASRESPONSE']._serialized_start=808
+  _globals['_SETALIASRESPONSE']._serialized_end=850
+  _globals['_GETCACHESTATSREQUEST']._serialized_start=852
+  _globals['_GETCACHESTATSREQUEST']._serialized_end=874
+  _globals['_GETCACHESTATSRESPONSE']._serialized_start=877
+  _globals['_GETCACHESTATSRESPONSE']._serialized_end=1128
+  _globals['_DELETECONTENTSREQUEST']._serialized_start=1130
+  _globals['_DELETECONTENTSREQUEST']._serialized_end=1192
+  _globals['_DELETECONTENTSRESPONSE']._serialized_start=1194
+  _globals['_DELETECONTENTSRESPONSE']._serialized_end=1235
+  _globals['_GETLIMITSREQUEST']._serialized_start=1237
+  _globals['_GETLIMITSREQUEST']._serialized_end=1255
+  _globals['_GETLIMITSRESPONSE']._serialized_start=1257
+  _globals['_GETLIMITSRESPONSE']._serialized_end=1383
+  _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._serialized_start=1338
+  _globals['_GETLIMITSRESPONSE_LIMITSENTRY']._serialized_end=1383
+  _globals['_ADMINSERVICE']._serialized_start=1577
+  _globals['_ADMINSERVICE']._serialized_end=1998
 # @@protoc_insertion_point(module_scope)

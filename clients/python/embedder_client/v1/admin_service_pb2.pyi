@@ -3,6 +3,7 @@ import datetime
 from embedder_client.v1 import content_pb2 as _content_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -10,12 +11,29 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class SpaceState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SPACE_STATE_UNSPECIFIED: _ClassVar[SpaceState]
+    SPACE_STATE_LOADING: _ClassVar[SpaceState]
+    SPACE_STATE_READY: _ClassVar[SpaceState]
+    SPACE_STATE_SHADOW: _ClassVar[SpaceState]
+    SPACE_STATE_SERVING: _ClassVar[SpaceState]
+    SPACE_STATE_REFUSED: _ClassVar[SpaceState]
+    SPACE_STATE_RETIRED: _ClassVar[SpaceState]
+SPACE_STATE_UNSPECIFIED: SpaceState
+SPACE_STATE_LOADING: SpaceState
+SPACE_STATE_READY: SpaceState
+SPACE_STATE_SHADOW: SpaceState
+SPACE_STATE_SERVING: SpaceState
+SPACE_STATE_REFUSED: SpaceState
+SPACE_STATE_RETIRED: SpaceState
+
 class ListSpacesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ListSpacesResponse(_message.Message):
-    __slots__ = ("spaces", "aliases")
+    __slots__ = ("spaces", "aliases", "unserved")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -25,12 +43,24 @@ class ListSpacesResponse(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SPACES_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    UNSERVED_FIELD_NUMBER: _ClassVar[int]
     spaces: _containers.RepeatedCompositeFieldContainer[Space]
     aliases: _containers.ScalarMap[str, str]
-    def __init__(self, spaces: _Optional[_Iterable[_Union[Space, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    unserved: _containers.RepeatedCompositeFieldContainer[UnservedSpace]
+    def __init__(self, spaces: _Optional[_Iterable[_Union[Space, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., unserved: _Optional[_Iterable[_Union[UnservedSpace, _Mapping]]] = ...) -> None: ...
+
+class UnservedSpace(_message.Message):
+    __slots__ = ("name", "state", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: SpaceState
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[SpaceState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Space(_message.Message):
-    __slots__ = ("name", "provenance", "dim", "modalities", "max_tokens", "device", "identity")
+    __slots__ = ("name", "provenance", "dim", "modalities", "max_tokens", "device", "identity", "state")
     class IdentityEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +75,7 @@ class Space(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     provenance: _content_pb2.Provenance
     dim: int
@@ -52,15 +83,18 @@ class Space(_message.Message):
     max_tokens: int
     device: str
     identity: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., dim: _Optional[int] = ..., modalities: _Optional[_Iterable[str]] = ..., max_tokens: _Optional[int] = ..., device: _Optional[str] = ..., identity: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    state: SpaceState
+    def __init__(self, name: _Optional[str] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., dim: _Optional[int] = ..., modalities: _Optional[_Iterable[str]] = ..., max_tokens: _Optional[int] = ..., device: _Optional[str] = ..., identity: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[SpaceState, str]] = ...) -> None: ...
 
 class SetAliasRequest(_message.Message):
-    __slots__ = ("alias", "space")
+    __slots__ = ("alias", "space", "expected_space")
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SPACE_FIELD_NUMBER: _ClassVar[int]
     alias: str
     space: str
-    def __init__(self, alias: _Optional[str] = ..., space: _Optional[str] = ...) -> None: ...
+    expected_space: str
+    def __init__(self, alias: _Optional[str] = ..., space: _Optional[str] = ..., expected_space: _Optional[str] = ...) -> None: ...
 
 class SetAliasResponse(_message.Message):
     __slots__ = ("previous_space",)

@@ -74,7 +74,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetAlias(self, request, context):
-        """Points an alias at another space. Served from a later version on.
+        """Points an alias at another space, at once and for every later start; a call that began before is answered as it began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from embedder_client.v1 import content_pb2 as embedder_dot_v1_dot_content__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#embedder/v1/embedding_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\"N\n\rVectorOptions\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12!\n\x05\x64type\x18\x03 \x01(\x0e\x32\x12.embedder.v1.Dtype\"\xfa\x01\n\x0c\x45mbedRequest\x12&\n\x08\x63ontents\x18\x01 \x03(\x0b\x32\x14.embedder.v1.Content\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12\x0c\n\x04task\x18\x05 \x01(\t\x12-\n\x08segments\x18\x06 \x01(\x0b\x32\x1b.embedder.v1.SegmentOptions\x12&\n\x04post\x18\x07 \x01(\x0b\x32\x18.embedder.v1.PostOptions\"!\n\x0eSegmentOptions\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"\x95\x01\n\x0bPostOptions\x12\x0e\n\x06\x66usion\x18\x01 \x01(\t\x12\x41\n\rfield_weights\x18\x02 \x03(\x0b\x32*.embedder.v1.PostOptions.FieldWeightsEntry\x1a\x33\n\x11\x46ieldWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x84\x02\n\rEmbedResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\x12,\n\x08segments\x18\x06 \x03(\x0b\x32\x1a.embedder.v1.VideoSegments\"q\n\rVideoSegments\x12\r\n\x05index\x18\x01 \x01(\r\x12\x15\n\rstart_seconds\x18\x02 \x03(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x03 \x03(\x01\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.embedder.v1.Vectors\"Y\n\x12\x45mbedUploadRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.embedder.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"C\n\x13\x45mbedUploadResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.embedder.v1.EmbedResponse\"\x8f\x01\n\x0cUploadHeader\x12)\n\x06medium\x18\x01 \x01(\x0e\x32\x19.embedder.v1.UploadMedium\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ontent_hash\x18\x03 \x01(\x0c\x12*\n\x07request\x18\x04 \x01(\x0b\x32\x19.embedder.v1.EmbedRequest\"R\n\x12\x45mbedStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.embedder.v1.EmbedRequest\"U\n\x13\x45mbedStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.EmbedResponse\"\x8a\x01\n\rLookupRequest\x12\x16\n\x0e\x63ontent_hashes\x18\x01 \x01(\x0c\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x0c\n\x04task\x18\x03 \x01(\t\x12&\n\x04post\x18\x04 \x01(\x0b\x32\x18.embedder.v1.PostOptions\"\x95\x01\n\x0eLookupResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12\x0e\n\x06wanted\x18\x02 \x03(\r\x12+\n\nprovenance\x18\x03 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.embedder.v1.Cost*_\n\x0cUploadMedium\x12\x1d\n\x19UPLOAD_MEDIUM_UNSPECIFIED\x10\x00\x12\x17\n\x13UPLOAD_MEDIUM_IMAGE\x10\x01\x12\x17\n\x13UPLOAD_MEDIUM_VIDEO\x10\x02\x32\xbf\x02\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.embedder.v1.EmbedRequest\x1a\x1a.embedder.v1.EmbedResponse\x12T\n\x0b\x45mbedStream\x12\x1f.embedder.v1.EmbedStreamRequest\x1a .embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12R\n\x0b\x45mbedUpload\x12\x1f.embedder.v1.EmbedUploadRequest\x1a .embedder.v1.EmbedUploadResponse(\x01\x12\x41\n\x06Lookup\x12\x1a.embedder.v1.LookupRequest\x1a\x1b.embedder.v1.LookupResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#embedder/v1/embedding_service.proto\x12\x0b\x65mbedder.v1\x1a\x19\x65mbedder/v1/content.proto\"N\n\rVectorOptions\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12!\n\x05\x64type\x18\x03 \x01(\x0e\x32\x12.embedder.v1.Dtype\"\x95\x02\n\x0c\x45mbedRequest\x12&\n\x08\x63ontents\x18\x01 \x03(\x0b\x32\x14.embedder.v1.Content\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x1f\n\x04lane\x18\x03 \x01(\x0e\x32\x11.embedder.v1.Lane\x12\x0f\n\x07\x64urable\x18\x04 \x01(\x08\x12\x0c\n\x04task\x18\x05 \x01(\t\x12-\n\x08segments\x18\x06 \x01(\x0b\x32\x1b.embedder.v1.SegmentOptions\x12&\n\x04post\x18\x07 \x01(\x0b\x32\x18.embedder.v1.PostOptions\x12\x19\n\x11\x61\x64\x64itional_spaces\x18\x08 \x03(\t\"!\n\x0eSegmentOptions\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"\x95\x01\n\x0bPostOptions\x12\x0e\n\x06\x66usion\x18\x01 \x01(\t\x12\x41\n\rfield_weights\x18\x02 \x03(\x0b\x32*.embedder.v1.PostOptions.FieldWeightsEntry\x1a\x33\n\x11\x46ieldWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb3\x02\n\rEmbedResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x11.embedder.v1.Cost\x12,\n\x08segments\x18\x06 \x03(\x0b\x32\x1a.embedder.v1.VideoSegments\x12-\n\nadditional\x18\x07 \x03(\x0b\x32\x19.embedder.v1.SpaceVectors\"\xe5\x01\n\x0cSpaceVectors\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12(\n\x07sources\x18\x02 \x03(\x0e\x32\x17.embedder.v1.ItemSource\x12&\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x16.embedder.v1.ItemError\x12\x0e\n\x06wanted\x18\x04 \x03(\r\x12+\n\nprovenance\x18\x05 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x11.embedder.v1.Cost\"q\n\rVideoSegments\x12\r\n\x05index\x18\x01 \x01(\r\x12\x15\n\rstart_seconds\x18\x02 \x03(\x01\x12\x13\n\x0b\x65nd_seconds\x18\x03 \x03(\x01\x12%\n\x07vectors\x18\x04 \x01(\x0b\x32\x14.embedder.v1.Vectors\"Y\n\x12\x45mbedUploadRequest\x12+\n\x06header\x18\x01 \x01(\x0b\x32\x19.embedder.v1.UploadHeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"C\n\x13\x45mbedUploadResponse\x12,\n\x08response\x18\x01 \x01(\x0b\x32\x1a.embedder.v1.EmbedResponse\"\x8f\x01\n\x0cUploadHeader\x12)\n\x06medium\x18\x01 \x01(\x0e\x32\x19.embedder.v1.UploadMedium\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ontent_hash\x18\x03 \x01(\x0c\x12*\n\x07request\x18\x04 \x01(\x0b\x32\x19.embedder.v1.EmbedRequest\"R\n\x12\x45mbedStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.embedder.v1.EmbedRequest\"U\n\x13\x45mbedStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.EmbedResponse\"\xa5\x01\n\rLookupRequest\x12\x16\n\x0e\x63ontent_hashes\x18\x01 \x01(\x0c\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.embedder.v1.VectorOptions\x12\x0c\n\x04task\x18\x03 \x01(\t\x12&\n\x04post\x18\x04 \x01(\x0b\x32\x18.embedder.v1.PostOptions\x12\x19\n\x11\x61\x64\x64itional_spaces\x18\x05 \x03(\t\"\xc4\x01\n\x0eLookupResponse\x12%\n\x07vectors\x18\x01 \x01(\x0b\x32\x14.embedder.v1.Vectors\x12\x0e\n\x06wanted\x18\x02 \x03(\r\x12+\n\nprovenance\x18\x03 \x01(\x0b\x32\x17.embedder.v1.Provenance\x12\x1f\n\x04\x63ost\x18\x04 \x01(\x0b\x32\x11.embedder.v1.Cost\x12-\n\nadditional\x18\x05 \x03(\x0b\x32\x19.embedder.v1.SpaceVectors*_\n\x0cUploadMedium\x12\x1d\n\x19UPLOAD_MEDIUM_UNSPECIFIED\x10\x00\x12\x17\n\x13UPLOAD_MEDIUM_IMAGE\x10\x01\x12\x17\n\x13UPLOAD_MEDIUM_VIDEO\x10\x02\x32\xbf\x02\n\x10\x45mbeddingService\x12>\n\x05\x45mbed\x12\x19.embedder.v1.EmbedRequest\x1a\x1a.embedder.v1.EmbedResponse\x12T\n\x0b\x45mbedStream\x12\x1f.embedder.v1.EmbedStreamRequest\x1a .embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12R\n\x0b\x45mbedUpload\x12\x1f.embedder.v1.EmbedUploadRequest\x1a .embedder.v1.EmbedUploadResponse(\x01\x12\x41\n\x06Lookup\x12\x1a.embedder.v1.LookupRequest\x1a\x1b.embedder.v1.LookupResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,36 +34,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._loaded_options = None
   _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._serialized_options = b'8\001'
-  _globals['_UPLOADMEDIUM']._serialized_start=1747
-  _globals['_UPLOADMEDIUM']._serialized_end=1842
+  _globals['_UPLOADMEDIUM']._serialized_start=2127
+  _globals['_UPLOADMEDIUM']._serialized_end=2222
   _globals['_VECTOROPTIONS']._serialized_start=79
   _globals['_VECTOROPTIONS']._serialized_end=157
   _globals['_EMBEDREQUEST']._serialized_start=160
-  _globals['_EMBEDREQUEST']._serialized_end=410
-  _globals['_SEGMENTOPTIONS']._serialized_start=412
-  _globals['_SEGMENTOPTIONS']._serialized_end=445
-  _globals['_POSTOPTIONS']._serialized_start=448
-  _globals['_POSTOPTIONS']._serialized_end=597
-  _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._serialized_start=546
-  _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._serialized_end=597
-  _globals['_EMBEDRESPONSE']._serialized_start=600
-  _globals['_EMBEDRESPONSE']._serialized_end=860
-  _globals['_VIDEOSEGMENTS']._serialized_start=862
-  _globals['_VIDEOSEGMENTS']._serialized_end=975
-  _globals['_EMBEDUPLOADREQUEST']._serialized_start=977
-  _globals['_EMBEDUPLOADREQUEST']._serialized_end=1066
-  _globals['_EMBEDUPLOADRESPONSE']._serialized_start=1068
-  _globals['_EMBEDUPLOADRESPONSE']._serialized_end=1135
-  _globals['_UPLOADHEADER']._serialized_start=1138
-  _globals['_UPLOADHEADER']._serialized_end=1281
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1283
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1365
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1367
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1452
-  _globals['_LOOKUPREQUEST']._serialized_start=1455
-  _globals['_LOOKUPREQUEST']._serialized_end=1593
-  _globals['_LOOKUPRESPONSE']._serialized_start=1596
-  _globals['_LOOKUPRESPONSE']._serialized_end=1745
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1845
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2164
+  _globals['_EMBEDREQUEST']._serialized_end=437
+  _globals['_SEGMENTOPTIONS']._serialized_start=439
+  _globals['_SEGMENTOPTIONS']._serialized_end=472
+  _globals['_POSTOPTIONS']._serialized_start=475
+  _globals['_POSTOPTIONS']._serialized_end=624
+  _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._serialized_start=573
+  _globals['_POSTOPTIONS_FIELDWEIGHTSENTRY']._serialized_end=624
+  _globals['_EMBEDRESPONSE']._serialized_start=627
+  _globals['_EMBEDRESPONSE']._serialized_end=934
+  _globals['_SPACEVECTORS']._serialized_start=937
+  _globals['_SPACEVECTORS']._serialized_end=1166
+  _globals['_VIDEOSEGMENTS']._serialized_start=1168
+  _globals['_VIDEOSEGMENTS']._serialized_end=1281
+  _globals['_EMBEDUPLOADREQUEST']._serialized_start=1283
+  _globals['_EMBEDUPLOADREQUEST']._serialized_end=1372
+  _globals['_EMBEDUPLOADRESPONSE']._serialized_start=1374
+  _globals['_EMBEDUPLOADRESPONSE']._serialized_end=1441
+  _globals['_UPLOADHEADER']._serialized_start=1444
+  _globals['_UPLOADHEADER']._serialized_end=1587
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1589
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1671
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1673
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1758
+  _globals['_LOOKUPREQUEST']._serialized_start=1761
+  _globals['_LOOKUPREQUEST']._serialized_end=1926
+  _globals['_LOOKUPRESPONSE']._serialized_start=1929
+  _globals['_LOOKUPRESPONSE']._serialized_end=2125
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2225
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2544
 # @@protoc_insertion_point(module_scope)

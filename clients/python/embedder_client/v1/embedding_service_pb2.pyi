@@ -28,7 +28,7 @@ class VectorOptions(_message.Message):
     def __init__(self, space: _Optional[str] = ..., dim: _Optional[int] = ..., dtype: _Optional[_Union[_content_pb2.Dtype, str]] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("contents", "options", "lane", "durable", "task", "segments", "post")
+    __slots__ = ("contents", "options", "lane", "durable", "task", "segments", "post", "additional_spaces")
     CONTENTS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class EmbedRequest(_message.Message):
     TASK_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     POST_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_SPACES_FIELD_NUMBER: _ClassVar[int]
     contents: _containers.RepeatedCompositeFieldContainer[_content_pb2.Content]
     options: VectorOptions
     lane: _content_pb2.Lane
@@ -43,7 +44,8 @@ class EmbedRequest(_message.Message):
     task: str
     segments: SegmentOptions
     post: PostOptions
-    def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., options: _Optional[_Union[VectorOptions, _Mapping]] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., durable: bool = ..., task: _Optional[str] = ..., segments: _Optional[_Union[SegmentOptions, _Mapping]] = ..., post: _Optional[_Union[PostOptions, _Mapping]] = ...) -> None: ...
+    additional_spaces: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., options: _Optional[_Union[VectorOptions, _Mapping]] = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., durable: bool = ..., task: _Optional[str] = ..., segments: _Optional[_Union[SegmentOptions, _Mapping]] = ..., post: _Optional[_Union[PostOptions, _Mapping]] = ..., additional_spaces: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SegmentOptions(_message.Message):
     __slots__ = ("seconds",)
@@ -67,20 +69,38 @@ class PostOptions(_message.Message):
     def __init__(self, fusion: _Optional[str] = ..., field_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("vectors", "sources", "errors", "provenance", "cost", "segments")
+    __slots__ = ("vectors", "sources", "errors", "provenance", "cost", "segments", "additional")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_FIELD_NUMBER: _ClassVar[int]
     vectors: _content_pb2.Vectors
     sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
     errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
     provenance: _content_pb2.Provenance
     cost: _content_pb2.Cost
     segments: _containers.RepeatedCompositeFieldContainer[VideoSegments]
-    def __init__(self, vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[VideoSegments, _Mapping]]] = ...) -> None: ...
+    additional: _containers.RepeatedCompositeFieldContainer[SpaceVectors]
+    def __init__(self, vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., segments: _Optional[_Iterable[_Union[VideoSegments, _Mapping]]] = ..., additional: _Optional[_Iterable[_Union[SpaceVectors, _Mapping]]] = ...) -> None: ...
+
+class SpaceVectors(_message.Message):
+    __slots__ = ("vectors", "sources", "errors", "wanted", "provenance", "cost")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    vectors: _content_pb2.Vectors
+    sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
+    errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
+    wanted: _containers.RepeatedScalarFieldContainer[int]
+    provenance: _content_pb2.Provenance
+    cost: _content_pb2.Cost
+    def __init__(self, vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., wanted: _Optional[_Iterable[int]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
 
 class VideoSegments(_message.Message):
     __slots__ = ("index", "start_seconds", "end_seconds", "vectors")
@@ -137,25 +157,29 @@ class EmbedStreamResponse(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., response: _Optional[_Union[EmbedResponse, _Mapping]] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
-    __slots__ = ("content_hashes", "options", "task", "post")
+    __slots__ = ("content_hashes", "options", "task", "post", "additional_spaces")
     CONTENT_HASHES_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     POST_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_SPACES_FIELD_NUMBER: _ClassVar[int]
     content_hashes: bytes
     options: VectorOptions
     task: str
     post: PostOptions
-    def __init__(self, content_hashes: _Optional[bytes] = ..., options: _Optional[_Union[VectorOptions, _Mapping]] = ..., task: _Optional[str] = ..., post: _Optional[_Union[PostOptions, _Mapping]] = ...) -> None: ...
+    additional_spaces: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, content_hashes: _Optional[bytes] = ..., options: _Optional[_Union[VectorOptions, _Mapping]] = ..., task: _Optional[str] = ..., post: _Optional[_Union[PostOptions, _Mapping]] = ..., additional_spaces: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("vectors", "wanted", "provenance", "cost")
+    __slots__ = ("vectors", "wanted", "provenance", "cost", "additional")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_FIELD_NUMBER: _ClassVar[int]
     vectors: _content_pb2.Vectors
     wanted: _containers.RepeatedScalarFieldContainer[int]
     provenance: _content_pb2.Provenance
     cost: _content_pb2.Cost
-    def __init__(self, vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., wanted: _Optional[_Iterable[int]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ...) -> None: ...
+    additional: _containers.RepeatedCompositeFieldContainer[SpaceVectors]
+    def __init__(self, vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., wanted: _Optional[_Iterable[int]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., additional: _Optional[_Iterable[_Union[SpaceVectors, _Mapping]]] = ...) -> None: ...

@@ -79,7 +79,7 @@ class PredictRequest(_message.Message):
     def __init__(self, contents: _Optional[_Iterable[_Union[_content_pb2.Content, _Mapping]]] = ..., content_hashes: _Optional[bytes] = ..., heads: _Optional[_Iterable[_Union[HeadSelector, _Mapping]]] = ..., options: _Optional[_Union[_embedding_service_pb2.VectorOptions, _Mapping]] = ..., include_vectors: bool = ..., lane: _Optional[_Union[_content_pb2.Lane, str]] = ..., task: _Optional[str] = ..., head_refs: _Optional[_Iterable[str]] = ..., known_layout: _Optional[bytes] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
-    __slots__ = ("results", "sources", "errors", "vectors", "provenance", "cost", "packed")
+    __slots__ = ("results", "sources", "errors", "vectors", "provenance", "cost", "packed", "bridges")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,7 @@ class PredictResponse(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     PACKED_FIELD_NUMBER: _ClassVar[int]
+    BRIDGES_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[HeadResult]
     sources: _containers.RepeatedScalarFieldContainer[_content_pb2.ItemSource]
     errors: _containers.RepeatedCompositeFieldContainer[_content_pb2.ItemError]
@@ -94,7 +95,27 @@ class PredictResponse(_message.Message):
     provenance: _content_pb2.Provenance
     cost: _content_pb2.Cost
     packed: PackedResults
-    def __init__(self, results: _Optional[_Iterable[_Union[HeadResult, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., packed: _Optional[_Union[PackedResults, _Mapping]] = ...) -> None: ...
+    bridges: _containers.RepeatedCompositeFieldContainer[BridgeUse]
+    def __init__(self, results: _Optional[_Iterable[_Union[HeadResult, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[_content_pb2.ItemSource, str]]] = ..., errors: _Optional[_Iterable[_Union[_content_pb2.ItemError, _Mapping]]] = ..., vectors: _Optional[_Union[_content_pb2.Vectors, _Mapping]] = ..., provenance: _Optional[_Union[_content_pb2.Provenance, _Mapping]] = ..., cost: _Optional[_Union[_content_pb2.Cost, _Mapping]] = ..., packed: _Optional[_Union[PackedResults, _Mapping]] = ..., bridges: _Optional[_Iterable[_Union[BridgeUse, _Mapping]]] = ...) -> None: ...
+
+class BridgeUse(_message.Message):
+    __slots__ = ("bridge", "heads", "head_space_digest", "losses")
+    class LossesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _content_pb2.Figure
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_content_pb2.Figure, _Mapping]] = ...) -> None: ...
+    BRIDGE_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_SPACE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    bridge: str
+    heads: _containers.RepeatedScalarFieldContainer[str]
+    head_space_digest: bytes
+    losses: _containers.MessageMap[str, _content_pb2.Figure]
+    def __init__(self, bridge: _Optional[str] = ..., heads: _Optional[_Iterable[str]] = ..., head_space_digest: _Optional[bytes] = ..., losses: _Optional[_Mapping[str, _content_pb2.Figure]] = ...) -> None: ...
 
 class PackedResults(_message.Message):
     __slots__ = ("scores", "layout_digest", "layout", "compute_seconds")
