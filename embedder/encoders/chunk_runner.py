@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from embedder.encoders.thread_priority import yield_to_callers
+
 _Chunk = TypeVar("_Chunk")
 
 CHUNK_THREADS = "encoder-chunk"
@@ -18,8 +20,8 @@ CHUNK_THREADS = "encoder-chunk"
 
 # Measured on an AMD EPYC with 1 MB of L2 a core: smaller chunks read the weights more often, larger ones gain nothing.
 _MAX_CPU_TOKENS = 2_048
-# Below this a chunk is not worth splitting: its matrix products lose a tenth of their speed.
-_MIN_CPU_TOKENS = 192
+# Below this a second core gains nothing (measured: batches of 150 to 250 tokens take 0.7 of the time on two cores).
+_MIN_CPU_TOKENS = 64
 # Each core's last chunk is cut in two from this size on: halves this large multiply as fast as a whole.
 _HALVED_TOKENS = 1_024
 # Chunks are filled with whole texts, so some room keeps the last one from being a leftover.
@@ -91,7 +93,7 @@ class ChunkRunner:
 
 def _start_pool(threads: int) -> ThreadPoolExecutor:
     """Start threads in each of which torch computes with one."""
-    pool = ThreadPoolExecutor(threads, CHUNK_THREADS, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, CHUNK_THREADS, initializer=_compute_with_one_thread)
     ready = Barrier(threads + 1)
     for _ in range(threads):
         pool.submit(ready.wait)
@@ -99,3 +101,11 @@ def _start_pool(threads: int) -> ThreadPoolExecutor:
     # torch gives a new thread the number that was set last, by whichever thread: keep the process's own.
     torch.set_num_threads(threads)
     return pool
+
+
+def _compute_with_one_thread() -> None:
+    yield_to_callers()
+    torch.set_num_threads(1)
+    # A thread takes that number over when it first asks for it, not when it sets it: left for later, it would take
+    # whatever the process has set by then, and every chunk would be split among all cores after all.
+    torch.get_num_threads()

@@ -60,11 +60,11 @@ class PackedAttention(Protocol):
         """Attend within each text.
 
         Args:
-            qkv: (tokens + 1, 3, heads, head_dim); queries are scaled already; keys and values of the last row are zero.
+            qkv: (rows, 3, heads, head_dim); queries are scaled already; keys and values of the rows behind the tokens are zero.
             layout: where the texts lie.
             bias: added to the scores.
         Returns:
-            (tokens + 1, heads * head_dim); the last row means nothing.
+            (rows, heads * head_dim); the rows behind the tokens mean nothing.
         """
         ...
 
@@ -138,6 +138,7 @@ class VarlenAttention:
         ends = plain.lengths.cumsum(0)
         bounds = torch.cat([torch.zeros(1, dtype=torch.int64), ends, ends[-1:] + 1]).int()
         return VarlenLayout(
+            tokens=plain.tokens,
             ids=to_device(plain.ids, self._device),
             positions=to_device(plain.positions, self._device),
             lengths=to_device(plain.lengths, self._device),

@@ -15,7 +15,7 @@ from embedder.encoders.packed_layout import PackedLayout
 from embedder.encoders.packed_linear import PackedLinear
 
 Rotations = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""By layer type: cosine and sine of each token's rotation, both (tokens + 1, 1, 1, head_dim / 2) float32."""
+"""By layer type: cosine and sine of each token's rotation, both (rows, 1, 1, head_dim / 2) float32."""
 
 
 class Norm:
@@ -24,27 +24,31 @@ class Norm:
     def __init__(self, norm: nn.Module, device: torch.device) -> None:
         """Take an `nn.LayerNorm`'s weights; an `nn.Identity` normalizes nothing."""
         self._norm = None if isinstance(norm, nn.Identity) else norm
+        self.weight: torch.Tensor | None = None
+        self.bias: torch.Tensor | None = None
+        self.eps = 0.0
         if isinstance(norm, nn.LayerNorm):
             self._shape = norm.normalized_shape
-            self._weight = norm.weight.detach().float().to(device)
-            self._bias = None if norm.bias is None else norm.bias.detach().float().to(device)
-            self._eps = norm.eps
+            self.weight = norm.weight.detach().float().to(device)
+            self.bias = None if norm.bias is None else norm.bias.detach().float().to(device)
+            self.eps = norm.eps
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Normalize each row of (tokens, width)."""
         if self._norm is None:
             return x
-        weight, bias = self._weight, self._bias
+        weight, bias = self.weight, self.bias
         if x.is_cuda:
+            assert weight is not None
             weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-        return functional.layer_norm(x, self._shape, weight, bias, self._eps)
+        return functional.layer_norm(x, self._shape, weight, bias, self.eps)
 
 
 class PackedBlock(Protocol):
     """One layer of a transformer."""
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape; the last row of input and output means nothing."""
+        """Map (rows, width) to the same shape; the rows behind the tokens mean nothing, in input and output."""
         ...
 
 
@@ -76,9 +80,9 @@ class PostNormBlock:
     output_norm: Norm
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape."""
-        # Padding reads this row: without biases its keys and values are zero, so it adds nothing anywhere.
-        x[-1].zero_()
+        """Map (rows, width) to the same shape."""
+        # Padding reads such a row: without biases its keys and values are zero, so it adds nothing anywhere.
+        x[layout.tokens :].zero_()
         qkv = self.qkv(x).view(len(x), 3, self.heads, -1)
         mixed = self.attention.attend(qkv, layout, self.bias)
         x = self.attention_norm(self.out.add_to(mixed, x))
@@ -117,11 +121,11 @@ class GatedPreNormBlock:
     down: PackedLinear
 
     def __call__(self, x: torch.Tensor, layout: PackedLayout, rotations: Rotations) -> torch.Tensor:
-        """Map (tokens + 1, width) to the same shape."""
-        x[-1].zero_()
+        """Map (rows, width) to the same shape."""
+        x[layout.tokens :].zero_()
         normed = self.attention_norm(x)
         # The norm's bias would give padding a key; see PostNormBlock.
-        normed[-1].zero_()
+        normed[layout.tokens :].zero_()
         qkv = self.qkv(normed).view(len(x), 3, self.heads, -1)
         _rotate(qkv[:, :2], *rotations[self.layer_type])
         x = self.out.add_to(self.attention.attend(qkv, layout, self.bias), x)
@@ -130,7 +134,7 @@ class GatedPreNormBlock:
 
 
 def _rotate(query_key: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
-    """Rotate queries and keys (tokens + 1, 2, heads, head_dim) in place; halves of head_dim are the rotated pairs."""
+    """Rotate queries and keys (rows, 2, heads, head_dim) in place; halves of head_dim are the rotated pairs."""
     first, second = query_key.float().chunk(2, dim=-1)
     rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
     query_key.copy_(rotated)

@@ -43,7 +43,7 @@ class PackedStack:
         final_norm: behind the last layer.
         attention: how attention runs.
         padding_id: see `embedder.encoders.packed_layout.lay_out`.
-        rotary: positions (tokens + 1,) to rotations by layer type; None without rotary positions.
+        rotary: positions (rows,) to rotations by layer type; None without rotary positions.
     """
 
     words: torch.Tensor

@@ -13,6 +13,9 @@ from embedder.encoders.base import Tokens
 
 _Rows = npt.NDArray[np.int64]
 
+# Rows and lengths are multiples of this: the processor's library makes a kernel for each new shape of a product, which took a
+# tenth of a batch (measured, texts of a mean of 39 tokens) where every number of tokens was a shape of its own.
+SHAPE_STEP = 8
 # A bucket is closed when padding has cost it as many scores as starting another one does (measured, per head and layer).
 _MAX_WASTED_SCORES = 10_000
 # Longer texts are their own bucket: their scores would not fit into the caches, and attention goes another way.
@@ -27,8 +30,8 @@ class Bucket:
 
     Attributes:
         texts: how many.
-        length: of the longest; the shorter ones are padded with the row of zeros.
-        gather: (3 * texts * heads * length,) int64, rows of the projected (tokens + 1, 3, heads, head_dim):
+        length: of the longest or a little more; the shorter ones are padded with the row of zeros.
+        gather: (3 * texts * heads * length,) int64, rows of the projected (rows, 3, heads, head_dim):
             all queries, all keys, all values.
         valid: (texts * heads, length, 1), 1 where there is a token and 0 where there is padding.
     """
@@ -41,16 +44,18 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """Where everything of a chunk of packed texts lies. One row of zeros stands behind the last token.
+    """Where everything of a chunk of packed texts lies. At least one row of zeros stands behind the last token.
 
     Attributes:
-        ids: (tokens + 1,) int64; the last one stands for the row of zeros.
-        positions: (tokens + 1,) int64, row of the position table for each token.
+        tokens: how many there are; the rows from here on are the rows of zeros.
+        ids: (rows,) int64.
+        positions: (rows,) int64, row of the position table for each token.
         lengths: (texts,) int64.
         buckets: for attention by blocks.
-        scatter: ((tokens + 1) * heads,) int64, rows of the buckets' results, one after the other, in packed order.
+        scatter: (rows * heads,) int64, rows of the buckets' results, one after the other, in packed order.
     """
 
+    tokens: int
     ids: torch.Tensor
     positions: torch.Tensor
     lengths: torch.Tensor
@@ -58,19 +63,22 @@ class PackedLayout:
     scatter: torch.Tensor | None = None
 
 
-def lay_out(texts: Sequence[Tokens], padding_id: int | None) -> PackedLayout:
+def lay_out(texts: Sequence[Tokens], padding_id: int | None, *, step: int = 1) -> PackedLayout:
     """Lay texts end to end.
 
     Args:
         texts: token ids of each, longest first.
         padding_id: the RoBERTa family's, where positions count from behind it and a padding token in the text has none;
             None where positions count from 0.
+        step: what the number of rows is a multiple of.
     """
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    last = np.zeros(1, dtype=np.int64)
+    tokens = int(lengths.sum())
+    zeros = np.zeros(_round_up(tokens + 1, step) - tokens, dtype=np.int64)
     return PackedLayout(
-        ids=torch.from_numpy(np.concatenate([*texts, last], dtype=np.int64)),
-        positions=torch.from_numpy(np.concatenate([*(_positions(ids, padding_id) for ids in texts), last])),
+        tokens=tokens,
+        ids=torch.from_numpy(np.concatenate([*texts, zeros], dtype=np.int64)),
+        positions=torch.from_numpy(np.concatenate([*(_positions(ids, padding_id) for ids in texts), zeros])),
         lengths=torch.from_numpy(lengths),
     )
 
@@ -84,30 +92,38 @@ def lay_out_blocks(texts: Sequence[Tokens], padding_id: int | None, *, heads: in
         heads: attention heads of the model.
         dtype: what attention computes in.
     """
-    plain = lay_out(texts, padding_id)
+    plain = lay_out(texts, padding_id, step=SHAPE_STEP)
     lengths = plain.lengths.numpy()
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = int(starts[-1])
     buckets: list[Bucket] = []
-    scatter = np.zeros((tokens + 1, heads), dtype=np.int64)
+    scatter = np.zeros((len(plain.ids), heads), dtype=np.int64)
     filled = 0
     for first, last in _bucket_bounds(lengths, heads):
         bucket = slice(first, last)
-        count, length = last - first, int(lengths[first])
+        count, length = last - first, _block_length(int(lengths[first]))
         valid = np.arange(length) < lengths[bucket, None]  # (texts, length)
-        rows = np.where(valid, starts[bucket, None] + np.arange(length), tokens)  # (texts, length)
+        rows = np.where(valid, starts[bucket, None] + np.arange(length), plain.tokens)  # (texts, length)
         buckets.append(Bucket(count, length, _gather_rows(rows, heads), _valid_column(valid, heads, dtype)))
         text, place = np.nonzero(valid)
         head = np.arange(heads)
         scatter[rows[text, place]] = filled + (text[:, None] * heads + head) * length + place[:, None]
         filled += count * heads * length
     return PackedLayout(
+        tokens=plain.tokens,
         ids=plain.ids,
         positions=plain.positions,
         lengths=plain.lengths,
         buckets=tuple(buckets),
         scatter=torch.from_numpy(scatter.reshape(-1)),
     )
+
+
+def _round_up(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+def _block_length(longest: int) -> int:
+    return longest if longest > MAX_BLOCK_LENGTH else _round_up(longest, SHAPE_STEP)
 
 
 def _positions(ids: Tokens, padding_id: int | None) -> _Rows:
@@ -122,7 +138,7 @@ def _bucket_bounds(lengths: _Rows, heads: int) -> Iterator[tuple[int, int]]:
     """Cut descending lengths into runs, trading padding against the number of runs."""
     first, wasted = 0, 0
     for index in range(len(lengths)):
-        longest = int(lengths[first])
+        longest = _block_length(int(lengths[first]))
         wasted += longest**2 - int(lengths[index]) ** 2
         full = (index - first + 1) * heads * longest**2 > _MAX_BUCKET_SCORES
         if index > first and (wasted > _MAX_WASTED_SCORES or full or longest > MAX_BLOCK_LENGTH):

@@ -14,6 +14,7 @@ from embedder.encoders.batching import length_order, packed_chunks
 from embedder.encoders.chunk_runner import ChunkRunner
 from embedder.encoders.library_text import TransformersText
 from embedder.encoders.packed_families import PackedStack, build_stack
+from embedder.encoders.packed_script import compile_layers, fits
 from embedder.encoders.pooling import pool_packed
 from embedder.encoders.towers import DETERMINISTIC, Precision, TextModel
 
@@ -43,6 +44,7 @@ class PackedText:
             deterministic: each text is a chunk of its own on one thread, so its bits hang on nothing but itself.
         """
         self._stack = stack
+        self._layers = compile_layers(stack.blocks)
         self._pooling = module.pooling
         # A copy: the loaded model stays on the CPU, where the reference is computed.
         self._head = module.head if device.type == "cpu" else copy.deepcopy(module.head).to(device)
@@ -70,14 +72,17 @@ class PackedText:
         stack = self._stack
         with torch.inference_mode():
             layout = stack.attention.lay_out(chunk, stack.padding_id)
-            x = functional.embedding(layout.ids, stack.words)  # (tokens + 1, width) float32
+            x = functional.embedding(layout.ids, stack.words)  # (rows, width) float32
             if stack.places is not None:
                 x += functional.embedding(layout.positions, stack.places)
             x = stack.embedding_norm(x).to(self._dtype)
             rotations = {} if stack.rotary is None else stack.rotary(layout.positions)
-            for block in stack.blocks:
-                x = block(x, layout, rotations)
-            pooled = pool_packed(stack.final_norm(x)[:-1], layout.lengths, self._pooling)
+            if self._layers is not None and fits(layout):
+                x = self._layers(x, layout)
+            else:
+                for block in stack.blocks:
+                    x = block(x, layout, rotations)
+            pooled = pool_packed(stack.final_norm(x)[: layout.tokens], layout.lengths, self._pooling)
             vectors: torch.Tensor = self._head(pooled)
         return vectors
 

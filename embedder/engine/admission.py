@@ -73,8 +73,7 @@ class Admission:
         """
         seconds = sum(item_seconds) + batch_s
         with self._lock:
-            before = 1e-9 * sum(self._queued.total(other) for other in Lane if other <= lane)
-            allowed = min(self._max_queue_s[lane], _USABLE_SHARE * seconds_left)
+            before, allowed = self._before_s(lane), self._allowed_s(lane, seconds_left)
             if before > 0 and before + seconds > allowed:
                 excess_ms = int(1_000 * (before + seconds - allowed))
                 raise Overloaded(
@@ -83,6 +82,17 @@ class Admission:
                     retry_after_ms=min(max(excess_ms, _SHORTEST_PUSHBACK_MS), _LONGEST_PUSHBACK_MS),
                 )
             self._count(lane, item_seconds)
+
+    def is_full(self, lane: Lane, *, seconds_left: float) -> bool:
+        """Whether so much is queued that the least work more would be refused; takes no lock."""
+        before = self._before_s(lane)
+        return before > 0 and before > self._allowed_s(lane, seconds_left)
+
+    def _before_s(self, lane: Lane) -> float:
+        return 1e-9 * sum([self._queued.total(other) for other in Lane if other <= lane])
+
+    def _allowed_s(self, lane: Lane, seconds_left: float) -> float:
+        return min(self._max_queue_s[lane], _USABLE_SHARE * seconds_left)
 
     def _count(self, lane: Lane, item_seconds: Sequence[float]) -> None:
         self._queued.add(lane, sum(map(_whole_ns, item_seconds)))

@@ -28,7 +28,7 @@ from embedder.engine.contents import (
 )
 from embedder.engine.cost_model import CostModel
 from embedder.engine.fusion import MEAN, Fusion, Fusions, MeanFusion
-from embedder.engine.lookup_engine import LookupEngine, contents_of
+from embedder.engine.lookup_engine import Asked, LookupEngine, contents_of
 from embedder.engine.ticket import Ticket
 from embedder.engine.video_encoder import VideoEncoder, VideoSettings
 from embedder.errors import ContentNotCached, LimitExceeded
@@ -157,7 +157,7 @@ class CompositeEngine:
             InvalidRequest, HeadNotFound, HeadSpaceMismatch: the call's fusion is none.
         """
         contents = contents_of(items)
-        if contents.has_composites or options.composite.segment_s is not None:
+        if _is_composite(contents, options):
             return CompositeTicket(
                 [self._checked(contents[row]) for row in range(len(contents))],
                 options,
@@ -166,6 +166,19 @@ class CompositeEngine:
                 wholes=self._wholes(options.composite),
             )
         return self._engine.start(contents, options)
+
+    def ask(self, items: Sequence[ContentItem] | Contents, options: EmbedOptions) -> Asked | None:
+        """Look up a call's contents of one medium and begin nothing else; None where some are posts or videos. See `Engine.ask`."""
+        contents = contents_of(items)
+        return None if _is_composite(contents, options) else self._engine.ask(contents, options)
+
+    def proceed(self, asked: Asked) -> Ticket:
+        """Start computing what a look-up did not find; see `start`."""
+        return self._engine.proceed(asked)
+
+    def is_full(self, options: EmbedOptions) -> bool:
+        """Whether a call's lane has so much work queued that the least more would be refused."""
+        return self._engine.is_full(options)
 
     def outcome(self, ticket: AnyTicket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
         """Read a ticket whose rows are all answered."""
@@ -247,3 +260,7 @@ class CompositeEngine:
             *identity,
         )
         return hashlib.sha256(json.dumps(list(parts), separators=(",", ":")).encode()).digest()
+
+
+def _is_composite(contents: Contents, options: EmbedOptions) -> bool:
+    return contents.has_composites or options.composite.segment_s is not None

@@ -142,6 +142,10 @@ class Engine(LookupEngine):
         """Estimated device seconds of admitted, unanswered work in a lane."""
         return self._admission.queued_s(lane)
 
+    def is_full(self, options: EmbedOptions) -> bool:
+        """Whether a call's lane has so much work queued that the least more would be refused."""
+        return self._admission.is_full(options.lane, seconds_left=options.deadline - time.monotonic())
+
     def close(self) -> None:
         """Let queued work end, answer what can't, and stop the threads; the cache and the encoder stay open."""
         self._closed.set()

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,25 @@ from embedder_cache import CacheBackpressure, CacheTier, Lookup, SpaceKey
 from embedder_client.content_hash import HASH_BYTES
 
 TicketMaker = Callable[[HalfVectors, npt.NDArray[np.bool_], EmbedOptions], Ticket]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call whose contents were looked up.
+
+    Attributes:
+        contents: what it asks for.
+        ticket: with the rows that the cache held.
+        found: (n,) which rows those are.
+        mark: what the engine's `_mark` said before the look-up.
+        asked_at: when the cache was asked, seconds since 1970; what was erased since is not stored.
+    """
+
+    contents: Contents
+    ticket: Ticket
+    found: npt.NDArray[np.bool_]
+    mark: int
+    asked_at: float
 
 
 class LookupEngine(ABC):
@@ -67,6 +87,10 @@ class LookupEngine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let queued work end, answer what can't, and stop the threads; the cache stays open."""
+
+    @abstractmethod
+    def is_full(self, options: EmbedOptions) -> bool:
+        """Whether a call's lane has so much work queued that the least more would be refused."""
 
     @abstractmethod
     def _mark(self) -> int:
@@ -181,6 +205,17 @@ class LookupEngine(ABC):
             Overloaded: what is missing could not be computed in time; nothing was queued.
             Unavailable: the engine is closed.
         """
+        asked = self.ask(items, options, make_ticket=make_ticket)
+        return self.proceed(asked if asked_at is None else replace(asked, asked_at=asked_at))
+
+    def ask(
+        self, items: Sequence[ContentItem] | Contents, options: EmbedOptions, *, make_ticket: TicketMaker = Ticket
+    ) -> Asked:
+        """Look a call's contents up and begin nothing else; its ticket is done if all are held, else `proceed` goes on.
+
+        Raises:
+            Unavailable: the engine is closed.
+        """
         if self._closed.is_set():
             raise Unavailable("the engine is shutting down")
         contents = contents_of(items)
@@ -192,9 +227,13 @@ class LookupEngine(ABC):
         if options.traceparent:
             held = int(np.count_nonzero(found.found))
             self._observer.looked_up(options, contents=len(contents), held=held, lookup_s=ticket.timings.lookup_s)
-        if not ticket.is_done:
-            self._compute(ticket, contents, found, mark=mark, asked_at=found.asked_at if asked_at is None else asked_at)
-        return ticket
+        return Asked(contents, ticket, found.found, mark, found.asked_at)
+
+    def proceed(self, asked: Asked) -> Ticket:
+        """Start computing what a look-up did not find; see `start`."""
+        if not asked.ticket.is_done:
+            self._compute(asked)
+        return asked.ticket
 
     def outcome(self, ticket: Ticket, items: Sequence[ContentItem] | Contents) -> EmbedOutcome:
         """Read a ticket whose rows are all answered."""
@@ -213,10 +252,11 @@ class LookupEngine(ABC):
         self._observer.answered(ticket.options, outcome)
         return outcome
 
-    def _compute(self, ticket: Ticket, contents: Contents, found: Lookup, *, mark: int, asked_at: float) -> None:
+    def _compute(self, asked: Asked) -> None:
+        ticket = asked.ticket
         missing: dict[int, ContentItem] = {}
-        for index in np.flatnonzero(~found.found).tolist():
-            item = contents[index]
+        for index in np.flatnonzero(~asked.found).tolist():
+            item = asked.contents[index]
             if item.error is None:
                 missing[index] = item
             else:
@@ -226,9 +266,9 @@ class LookupEngine(ABC):
         )
         self._answer_unknown(ticket, missing, joined.unknown)
         for flight in joined.opened:
-            flight.asked_at = asked_at
+            flight.asked_at = asked.asked_at
         self._hasten(joined.hastened)
-        self._launch(ticket, missing, joined.opened, mark=mark)
+        self._launch(ticket, missing, joined.opened, mark=asked.mark)
 
 
 def contents_of(items: Sequence[ContentItem] | Contents) -> Contents:

@@ -1,18 +1,20 @@
-"""The device's thread: takes batches, encodes them, and gives every content of a batch exactly one answer."""
+"""The device's thread, which takes batches and encodes them, and the one behind it that gives every content exactly one answer."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from embedder.encoders.base import Encoder, Vectors
+from embedder.encoders.thread_priority import yield_to_callers
 from embedder.engine.contents import BatchShape, DeviceUsage
 from embedder.engine.cost_model import CostModel
 from embedder.engine.ready_queue import ReadyQueue
@@ -24,7 +26,6 @@ from embedder_client.content_hash import Modality
 
 _log = structlog.get_logger(__name__)
 
-_DEVICE_NICE = 5
 _PACKED = "packed"  # in the numerics class of encoders that lay texts end to end
 
 
@@ -61,8 +62,23 @@ class EncodedBatch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A batch as it left the device: each flight's row, or why it has none."""
+
+    flights: Sequence[Flight]
+    rows: Sequence[npt.NDArray[np.float32] | EmbedderError]
+    reading: Reading
+    encode_s: float
+    started_at: float
+
+
 class DeviceWorker:
-    """Runs batches on one device, one after the other, in a thread of its own."""
+    """Runs batches on one device, one after the other, in a thread of its own.
+
+    A second thread answers what has ended: the device starts the next batch meanwhile (measured: a twentieth of a batch of short
+    texts went by while the callers of the last one were answered).
+    """
 
     def __init__(
         self,
@@ -80,28 +96,44 @@ class DeviceWorker:
         self._cost_model = cost_model
         self._meter = meter
         self._on_batch = on_batch
-        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._ended: SimpleQueue[_Ended | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name="device", daemon=True),
+            threading.Thread(target=self._answer_ended, name="device-answers", daemon=True),
+        ]
 
     def start(self) -> None:
         """Start taking batches."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end, after the queue was closed."""
-        self._thread.join(timeout_s)
+        """Wait until all is answered, after the queue was closed."""
+        for thread in self._threads:
+            thread.join(timeout_s)
 
     def _run(self) -> None:
-        _yield_to_callers()
+        yield_to_callers()
         while batch := self._queue.take():
-            wanted = self._wanted(batch)
-            if not wanted:
-                continue
-            try:
-                self._run_batch(wanted)
-            except Exception as error:  # noqa: BLE001 - the thread outlives any defect, and every waiter is answered
-                _log.exception("batch failed outside the encoder", items=len(wanted))
-                for flight in wanted:
-                    self._table.fail(flight, EncoderError(f"internal error while encoding: {error!r}"))
+            if wanted := self._wanted(batch):
+                with self._answering_all(wanted):
+                    self._ended.put(self._run_batch(wanted))
+        self._ended.put(None)
+
+    def _answer_ended(self) -> None:
+        while ended := self._ended.get():
+            with self._answering_all(ended.flights):
+                self._answer(ended)
+
+    @contextmanager
+    def _answering_all(self, flights: Sequence[Flight]) -> Iterator[None]:
+        """Outlive any defect, and answer every waiter with it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - as it says
+            _log.exception("batch failed outside the encoder", items=len(flights))
+            for flight in flights:
+                self._table.fail(flight, EncoderError(f"internal error while encoding: {error!r}"))
 
     def _wanted(self, batch: Sequence[Flight]) -> list[Flight]:
         """Drop what nobody waits for any more, and what can't be there in time.
@@ -123,38 +155,45 @@ class DeviceWorker:
         assert flight.item.modality is not None
         return self._cost_model.batch_seconds(flight.item.modality, flight.units)
 
-    def _run_batch(self, flights: list[Flight]) -> None:
+    def _run_batch(self, flights: list[Flight]) -> _Ended:
         started_at = time.monotonic()
         start = time.perf_counter()
         self._meter.begin()
         rows = self._encode_or_bisect(flights)
         reading = self._meter.end()
         encode_s = time.perf_counter() - start
-        computed = [
-            (flight, row) for flight, row in zip(flights, rows, strict=True) if not isinstance(row, EmbedderError)
-        ]
-        for flight, row in zip(flights, rows, strict=True):
+        if not any(isinstance(row, EmbedderError) for row in rows):
+            # A bisected batch ran more than once: its time says nothing of the next.
+            modality = flights[0].item.modality
+            assert modality is not None
+            self._cost_model.learn_batch(
+                modality,
+                seconds=encode_s,
+                device_s=reading.device.value,
+                units=float(sum(flight.units for flight in flights)),
+                items=len(flights),
+            )
+        return _Ended(flights, rows, reading, encode_s, started_at)
+
+    def _answer(self, ended: _Ended) -> None:
+        computed: list[tuple[Flight, npt.NDArray[np.float32]]] = []
+        for flight, row in zip(ended.flights, ended.rows, strict=True):
             if isinstance(row, EmbedderError):
                 self._table.fail(flight, row)
+            else:
+                computed.append((flight, row))
         if not computed:
             return
-        device_s = reading.device.value
         units = np.array([flight.units for flight, _ in computed])
-        modality = computed[0][0].item.modality
-        assert modality is not None
-        if len(computed) == len(flights):  # a bisected batch ran more than once: its time says nothing of the next
-            self._cost_model.learn_batch(
-                modality, seconds=encode_s, device_s=device_s, units=float(units.sum()), items=len(computed)
-            )
         self._on_batch(
             EncodedBatch(
                 flights=[flight for flight, _ in computed],
                 vectors=np.stack([row for _, row in computed]).astype(np.float16),  # (n, dim)
-                device_seconds=device_s * units / units.sum(),
-                reading=reading,
-                encode_s=encode_s,
-                started_at=started_at,
-                shape=self._shape(flights),
+                device_seconds=ended.reading.device.value * units / units.sum(),
+                reading=ended.reading,
+                encode_s=ended.encode_s,
+                started_at=ended.started_at,
+                shape=self._shape(ended.flights),
             )
         )
 
@@ -217,17 +256,6 @@ class DeviceWorker:
 
 def _expired() -> EmbedderError:
     return DeadlineExpired("the call's deadline passed before the content reached the device")
-
-
-def _yield_to_callers() -> None:
-    """Let the threads that answer calls go first when cores are short: hits and refusals cost microseconds, a batch does not notice.
-
-    On Linux a thread has a nice value of its own, and the threads that the forward pass starts inherit it.
-    """
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DEVICE_NICE)
-    except OSError as error:
-        _log.debug("the device thread keeps its priority", error=str(error))
 
 
 def deliveries(batch: EncodedBatch) -> list[Delivery]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedder.engine.composite_engine import AnyTicket
 from embedder.engine.contents import ContentItem, EmbedOptions, ItemContents, Lane
+from embedder.engine.lookup_engine import Asked
 from embedder.errors import Overloaded
 from embedder.server.call import Call
 from embedder.server.composites import composite_options, segment_messages
@@ -55,6 +56,7 @@ class EmbedCall:
             if upload is not None
             else items_of(request.contents, max_items=runtime.settings.max_items_per_call)
         )
+        self._asked: Asked | None = None
         self._ticket: AnyTicket | None = None
 
     @property
@@ -63,9 +65,28 @@ class EmbedCall:
         assert self._ticket is not None
         return self._ticket
 
+    @property
+    def deadline(self) -> float:
+        """`time.monotonic()` seconds after which nobody waits."""
+        return self._options.deadline
+
+    def start_if_held(self) -> bool:
+        """Answer from the cache alone; False, and nothing was begun, where that does not hold all contents."""
+        self._asked = self._space.engine.ask(self._items, self._options)
+        if self._asked is None or not self._asked.ticket.is_done:
+            return False
+        self._ticket = self._asked.ticket
+        return True
+
+    @property
+    def meets_full_queue(self) -> bool:
+        """Whether it would be refused by now, unless others compute its contents already."""
+        return self._space.engine.is_full(self._options)
+
     def start(self) -> AnyTicket:
-        """Look the contents up and start computing what is missing."""
-        self._ticket = self._space.engine.start(self._items, self._options)
+        """Look the contents up, unless that was done, and start computing what is missing."""
+        engine = self._space.engine
+        self._ticket = engine.proceed(self._asked) if self._asked else engine.start(self._items, self._options)
         return self._ticket
 
     def start_patiently(self, context: grpc.ServicerContext) -> None:

@@ -1,7 +1,8 @@
 """The native front: HTTP/2 outside the interpreter, and one thread that answers hits as they come.
 
 Embed and Lookup are answered here; every other method is handed on to the grpcio server behind it. A hit costs one pass of this
-thread and wakes no other; a miss holds no thread while it waits.
+thread and wakes no other. What is not held is started by a second thread, so that no hit stands behind a burst of misses, and holds
+no thread while it waits.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +69,38 @@ class FrontSettings:
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A call whose ticket is not done yet."""
+    """A call that was not answered at once.
 
-    ticket: AnyTicket
-    reply: Callable[[], pb.EmbedResponse]
-    method: str
+    Attributes:
+        call_id: the front's own number of it.
+        embed: what it asks for.
+        started_s: `time.perf_counter()` seconds of its arrival.
+        span: of its trace.
+        ticket: what it waits for, once it was started.
+        is_abandoned: whether nobody waits for it any more.
+    """
+
+    call_id: int
+    embed: EmbedCall
     started_s: float
     span: CallSpan | None
+    ticket: AnyTicket | None = None
+    is_abandoned: bool = False
+
+    def start(self) -> AnyTicket:
+        """Start what it asks for; abandoned at once, if nobody waits for it any more."""
+        ticket = self.ticket = self.embed.start()
+        if (
+            self.is_abandoned
+        ):  # read after the ticket was set, as `abandon` sets them the other way round: one of the two sees it
+            ticket.abandon()
+        return ticket
+
+    def abandon(self) -> None:
+        """Stop waiting, from any thread."""
+        self.is_abandoned = True
+        if self.ticket is not None:
+            self.ticket.abandon()
 
 
 class NativeFront:
@@ -98,6 +125,7 @@ class NativeFront:
         token = settings.bearer_token
         self._expected = None if token is None else f"Bearer {token}".encode()
         self._open: dict[int, _OpenCall] = {}
+        self._unheld: SimpleQueue[_OpenCall | None] = SimpleQueue()
         self._answered: SimpleQueue[int | None] = SimpleQueue()
         self._is_stopping = False
         self._methods = (_EMBED, _LOOKUP) if settings.may_look_up else (_EMBED,)
@@ -113,6 +141,7 @@ class NativeFront:
         self._front.set_fallback(settings.fallback)
         self._threads = [
             threading.Thread(target=self._take_calls, name="front", daemon=True),
+            threading.Thread(target=self._start_unheld, name="front-misses", daemon=True),
             threading.Thread(target=self._answer_waiting, name="front-replies", daemon=True),
         ]
 
@@ -138,11 +167,14 @@ class NativeFront:
         while self._open and time.monotonic() < deadline:
             time.sleep(0.01)
         for call in list(self._open.values()):
-            call.ticket.abandon()
+            call.abandon()
+        front, misses, replies = self._threads
+        self._unheld.put(None)
+        misses.join()
         self._answered.put(None)
-        self._threads[1].join()
+        replies.join()
         self._front.close()
-        self._threads[0].join()
+        front.join()
 
     def _take_calls(self) -> None:
         from pygrpc_native import EVENT_CALL
@@ -152,7 +184,7 @@ class NativeFront:
                 if kind == EVENT_CALL and details is not None and payload is not None:
                     self._take(call_id, self._methods[method_id], payload, dict(details[0]), details[2])
                 elif (call := self._open.get(call_id)) is not None:
-                    call.ticket.abandon()  # the caller has gone, or its deadline has passed
+                    call.abandon()  # the caller has gone, or its deadline has passed
 
     def _take(self, call_id: int, method: str, payload: bytes, metadata: Metadata, remaining: float | None) -> None:
         start = time.perf_counter()
@@ -205,12 +237,28 @@ class NativeFront:
         if span:
             span.asked(request)
         embed = EmbedCall(self._gate.get(), call, request)
-        ticket = embed.start()
-        if ticket.is_done:
+        if embed.start_if_held():
             self._respond(call_id, _EMBED, embed.reply(), start, span)
             return
-        self._open[call_id] = _OpenCall(ticket, embed.reply, _EMBED, start, span)
-        ticket.when_done(lambda: self._answered.put(call_id))
+        opened = self._open[call_id] = _OpenCall(call_id, embed, start, span)
+        if embed.meets_full_queue:
+            self._start(opened)  # at once: a refusal must not wait behind the work that it is refused for
+        else:
+            self._unheld.put(opened)
+
+    def _start_unheld(self) -> None:
+        """Start calls that the cache alone could not answer, in their order."""
+        while (call := self._unheld.get()) is not None:
+            if call.span:
+                TRACEPARENT.set(call.span.traceparent)
+            self._start(call)
+
+    def _start(self, call: _OpenCall) -> None:
+        try:
+            call.start().when_done(partial(self._answered.put, call.call_id))
+        except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
+            del self._open[call.call_id]
+            self._fail(call.call_id, _EMBED, error, call.started_s, call.span)
 
     def _answer_waiting(self) -> None:
         """Answer calls whose last row has come; the device's own thread has better things to do."""
@@ -224,16 +272,16 @@ class NativeFront:
                 return
             call = self._open.pop(call_id)
             try:
-                self._respond(call_id, call.method, call.reply(), call.started_s, call.span)
+                self._respond(call_id, _EMBED, call.embed.reply(), call.started_s, call.span)
             except Exception as error:  # noqa: BLE001 - whatever happens, the caller is answered
-                self._fail(call_id, call.method, error, call.started_s, call.span)
+                self._fail(call_id, _EMBED, error, call.started_s, call.span)
 
     def _abandon_overdue(self) -> None:
         """End calls whose deadline has passed and whose caller set none, so that none is left behind a device that hangs."""
         now = time.monotonic()
         for call in list(self._open.values()):
-            if call.ticket.options.deadline < now:
-                call.ticket.abandon()
+            if call.embed.deadline < now:
+                call.abandon()
 
     def _fail(self, call_id: int, method: str, error: Exception, start: float, span: CallSpan | None) -> None:
         self._observer.call_ended(method, row_of(error).reason, time.perf_counter() - start)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedder.encoders.base import Tokens
-from embedder.engine.contents import ContentItem, Lane, Source
+from embedder.engine.contents import ContentItem, DeviceUsage, EmbedOptions, Lane, Source
 from embedder.errors import (
     ContentNotCached,
     DeadlineExpired,
@@ -267,6 +267,55 @@ def test_hits_are_answered_while_the_device_is_busy(bench: Bench) -> None:
     assert bench.engine.embed(text_items("held"), options(seconds=1)).sources.tolist() == [Source.CACHE]
     bench.encoder.may_run.set()
     ticket.wait()
+
+
+def test_device_goes_on_while_the_last_batch_is_answered(bench: Bench) -> None:
+    may_answer = threading.Event()
+    record = bench.ledger.record_encodes
+
+    def record_when_allowed(options: EmbedOptions, *, encodes: int, usage: DeviceUsage) -> None:
+        assert may_answer.wait(10)
+        record(options, encodes=encodes, usage=usage)
+
+    bench.ledger.record_encodes = record_when_allowed  # type: ignore[method-assign]
+    first = bench.engine.start(text_items("first"), options())
+    wait_until(lambda: len(bench.encoder.batches) == 1)
+    second = bench.engine.start(text_items("second"), options())
+    wait_until(lambda: len(bench.encoder.batches) == 2)
+    assert not first.is_done
+    may_answer.set()
+    for ticket in (first, second):
+        ticket.wait()
+        assert ticket.sources.tolist() == [Source.COMPUTED]
+
+
+def test_a_call_is_looked_up_first_and_computed_when_it_proceeds(bench: Bench) -> None:
+    bench.engine.embed(text_items("held"), options(durable=True))
+    assert bench.engine.ask(text_items("held"), options()).ticket.is_done
+    asked = bench.engine.ask(text_items("held", "new"), options())
+    assert not asked.ticket.is_done
+    assert bench.engine.in_flight == 0
+    ticket = bench.engine.proceed(asked)
+    ticket.wait()
+    assert ticket.sources.tolist() == [Source.CACHE, Source.COMPUTED]
+
+
+def test_what_was_committed_between_look_up_and_start_is_not_computed_again(bench: Bench) -> None:
+    asked = bench.engine.ask(text_items("twice"), options())
+    bench.engine.embed(text_items("twice"), options(durable=True))
+    ticket = bench.engine.proceed(asked)
+    ticket.wait()
+    assert ticket.sources.tolist() == [Source.CACHE]
+    assert bench.encoder.encodes == 1
+
+
+def test_a_full_queue_is_told_before_anything_is_started(bench: Bench) -> None:
+    assert not bench.engine.is_full(options())
+    bench.engine._admission.admit(Lane.INTERACTIVE, [1.0], batch_s=0.0, seconds_left=10.0)
+    assert bench.engine.is_full(options(seconds=1.0))
+    assert not bench.engine.is_full(options(seconds=5.0))
+    bench.engine._admission.release(Lane.INTERACTIVE, 1.0)
+    assert not bench.engine.is_full(options(seconds=1.0))
 
 
 def test_interactive_work_overtakes_bulk_work(bench: Bench) -> None:

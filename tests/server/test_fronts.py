@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from grpc_status import rpc_status
 
 from embedder.config import load_settings
 from embedder.encoders.base import Tokens, Vectors
+from embedder.engine.contents import ContentItem, EmbedOptions
 from embedder.errors import ConfigurationError
 from embedder.server.runtime import Runtime
 from embedder.server.service import Service
@@ -111,6 +113,30 @@ def test_a_wrong_call_carries_its_reason(front: Front) -> None:
         with pytest.raises(grpc.RpcError) as garbage:
             broken(b"\xff\xff\xff", metadata=(("authorization", "Bearer secret"),), timeout=10)
     assert garbage.value.code() is grpc.StatusCode.INTERNAL
+
+
+def test_a_hit_does_not_wait_for_a_miss_that_is_being_started(front: Front, client: Client) -> None:
+    engine = front.runtime.spaces.resolve("").engine
+    client.embed(["a held text"], durable=True)
+    may_start, is_starting = threading.Event(), threading.Event()
+    admit = engine._engine._admit
+
+    def admit_when_allowed(items: Sequence[ContentItem], options: EmbedOptions) -> list[float]:
+        is_starting.set()
+        assert may_start.wait(30)
+        return admit(items, options)
+
+    engine._engine._admit = admit_when_allowed  # type: ignore[method-assign]
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            missing = pool.submit(client.embed, ["a text that nobody has embedded"])
+            assert is_starting.wait(30)
+            assert [source.name for source in client.embed(["a held text"]).sources] == ["CACHE"]
+            assert not missing.done()
+            may_start.set()
+            assert [source.name for source in missing.result().sources] == ["COMPUTED"]
+    finally:
+        del engine._engine._admit
 
 
 def test_a_caller_that_leaves_takes_its_work_with_it(front: Front, client: Client) -> None:

@@ -96,6 +96,11 @@ class RemoteEngine(LookupEngine):
             raise next(iter(failures.values()))
         return super().outcome(ticket, items)
 
+    def is_full(self, options: EmbedOptions) -> bool:
+        """Whether a call's lane has so much work queued, for every device, that the least more would be refused."""
+        seconds_left = options.deadline - time.monotonic()
+        return all(shard.admission.is_full(options.lane, seconds_left=seconds_left) for shard in self._shards)
+
     def close(self) -> None:
         """Answer what is still in flight, and stop the threads; the cache stays open."""
         self._closed.set()
