@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from embedder.backfill.records import ShardRecords, ShardUsage
 from embedder.backfill.shard_contents import AskedShard, ShardContents
-from embedder.engine.contents import COMPOSITES, ContentItem, HalfVectors, PostField, Source
+from embedder.engine.contents import COMPOSITES, CallSize, ContentItem, HalfVectors, PostField, Source
 from embedder_cache import CacheTier, SpaceKey
 from embedder_client.content_hash import HASH_BYTES, Modality
 
@@ -53,6 +54,10 @@ class Asker:
             else:
                 row_parts[row] = _part_of(item, parts, items)
         packed = b"".join(parts)
+        # Before the look-up: what is not being computed by then, and not held, nobody computes.
+        computing = (
+            {name: self._computing[name] for name in parts if name in self._computing} if self._computing else {}
+        )
         start, asked_at = time.perf_counter(), time.time()
         vectors, sources = self._look_up(packed)
         records = ShardRecords(
@@ -67,17 +72,20 @@ class Asker:
             wholes=wholes,
             asked_at=asked_at,
             usage=ShardUsage(
-                lookups=len(parts), lookup_s=time.perf_counter() - start, input_bytes=contents.input_bytes
+                lookups=len(parts),
+                lookup_s=time.perf_counter() - start,
+                input_bytes=contents.input_bytes,
+                size=_size(contents.items),
             ),
         )
         asked = AskedShard(records)
         for part in np.flatnonzero(sources == 0).tolist():
             item = items[part]
-            earlier = self._computing.setdefault(item.content_hash, contents.shard.number)
-            if earlier == contents.shard.number:
-                asked.missing[part] = item
+            if item.content_hash in computing:
+                asked.in_flight[part] = (computing[item.content_hash], item)
             else:
-                asked.in_flight[part] = (earlier, item)
+                self._computing[item.content_hash] = contents.shard.number
+                asked.missing[part] = item
         return asked
 
     def settle(self, asked: AskedShard) -> None:
@@ -118,6 +126,22 @@ class Asker:
         vectors[missing[answer.found]] = answer.vectors[answer.found]
         sources[missing[answer.found]] = Source.SHARED_CACHE
         return vectors, sources
+
+
+def _size(items: Iterable[ContentItem]) -> CallSize:
+    lengths: list[int] = []
+    images = 0
+    for item in items:
+        payload = item.payload
+        if isinstance(payload, str):
+            lengths.append(len(payload))
+        elif isinstance(payload, tuple):
+            within = _size(field.item for field in payload)
+            lengths += within.text_lengths
+            images += within.images
+        elif payload is not None:
+            images += 1
+    return CallSize(lengths, images)
 
 
 def _part_of(item: ContentItem, parts: dict[bytes, int], items: list[ContentItem]) -> int:

@@ -22,7 +22,8 @@ class Executor(Protocol):
       missing with `ShardPreparer` and encodes it with `ShardEncoder`, whose batches hang on nothing but the shard's missing parts:
       texts by length, then images, each batch up to a budget. Any of these steps may run in another process; what passes
       between them (`ShardContents`, `AskedShard`, `PreparedShard`, `ShardRecords`) can be pickled.
-    - Its encoder has the space digest that the manifest names; it refuses to start with another one.
+    - Its encoder has the space digest that the job is pinned to (`PinnedSpace`); it refuses to go on with another one. `auto` may
+      choose other numerics on another machine: name the precision there.
     - A content that two shards hold is computed by the first and is a hit for the second where the executor can see that; where
       it can't (two machines at once), the first that is committed stays, and the other may differ in its last bits.
 

@@ -75,20 +75,20 @@ class Job:
     Attributes:
         sources: absolute paths of files and folders, in the order given.
         columns: how rows of files become contents; None where only files of media are read.
+        model: the encoder's setting, such as `default`.
+        precision: the setting of the numerics.
         space: name of the space, such as `default@1`.
-        space_digest: the space's digest in hexadecimal.
-        dim: components of a vector.
-        shard_rows: most rows of a shard.
+        shard_rows: most rows of a shard; 0 goes by the medium.
         outputs: where vectors go beside the cache.
         target: address of the service that computes and keeps them; empty for this process and its cache.
     """
 
     sources: tuple[str, ...]
     columns: ContentColumns | None
+    model: str
+    precision: str
     space: str
-    space_digest: str
-    dim: int
-    shard_rows: int
+    shard_rows: int = 0
     outputs: Outputs = Outputs()
     target: str = ""
 

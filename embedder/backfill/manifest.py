@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -159,14 +159,14 @@ class Planned:
     shards: tuple[Shard, ...]
 
 
-def write_manifest(folder: Path, job: Job, planned: Iterable[Planned], *, left_out: int = 0) -> None:
+def write_manifest(folder: Path, job: Job, planned: Iterable[Planned], *, left_out: Callable[[], int]) -> None:
     """Write a job's manifest; it is there whole or not at all.
 
     Args:
         folder: the job's, which exists.
         job: what is asked.
         planned: files with their shards, in order; taken one by one.
-        left_out: files of the given folders that are of no known kind.
+        left_out: tells, once all are taken, how many files of the given folders are of no known kind.
     """
     rows = shards = input_bytes = 0
     with (
@@ -192,7 +192,7 @@ def write_manifest(folder: Path, job: Job, planned: Iterable[Planned], *, left_o
         "rows": rows,
         "shards": shards,
         "input_bytes": input_bytes,
-        "left_out": left_out,
+        "left_out": left_out(),
         "tables": {name: _file_digest(folder / name) for name in (_SOURCES, _SHARDS)},
     }
     write_whole(folder / _NAME, json.dumps(described, indent=1).encode())

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedder.backfill.shard import Shard
-from embedder.engine.contents import ContentItem, HalfVectors
+from embedder.engine.contents import CallSize, ContentItem, HalfVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class ShardUsage:
         joules: energy above idle; 0 where it is not metered.
         lookups: parts and wholes that the cache was asked for.
         lookup_s: wall seconds of asking.
-        unshared_s: device seconds had every part been encoded, estimated; 0 where nothing was learned of that.
         input_bytes: bytes of the contents that were read.
+        size: how much was asked for: what the rows would have cost, had each been encoded.
     """
 
     encodes: int = 0
@@ -51,8 +51,8 @@ class ShardUsage:
     joules: float = 0.0
     lookups: int = 0
     lookup_s: float = 0.0
-    unshared_s: float = 0.0
     input_bytes: int = 0
+    size: CallSize = CallSize()
 
 
 @dataclass(slots=True, eq=False)
