@@ -64,27 +64,11 @@ class ShardEncoder:
         Args:
             on_batch: is handed each batch as it comes off the device, so that it can be committed while the next one runs.
         """
-        for batch in self._batches(shard.parts):
+        for batch in cut_batches(shard.parts, self._max_batch_units):
             computed = self._run(shard.asked, batch)
             if computed is not None and on_batch is not None:
                 on_batch(computed)
         return shard.asked.records
-
-    def _batches(self, parts: Sequence[PreparedPart]) -> Iterator[list[PreparedPart]]:
-        """Cut parts into batches: texts by length, so that little is padded, then images in their order."""
-        for modality in (Modality.TEXT, Modality.IMAGE):
-            batch: list[PreparedPart] = []
-            units = 0.0
-            for part in sorted(
-                (one for one in parts if one.modality is modality), key=lambda one: (one.units, one.part)
-            ):
-                if batch and units + part.units > self._max_batch_units[modality]:
-                    yield batch
-                    batch, units = [], 0.0
-                batch.append(part)
-                units += part.units
-            if batch:
-                yield batch
 
     def _run(self, asked: AskedShard, batch: Sequence[PreparedPart]) -> ComputedBatch | None:
         modality, records = batch[0].modality, asked.records
@@ -127,3 +111,25 @@ class ShardEncoder:
         """Remember that so much does not fit on the device: later batches are half of it."""
         modality, units = batch[0].modality, sum(part.units for part in batch)
         self._max_batch_units[modality] = min(self._max_batch_units[modality], max(1.0, units / 2))
+
+
+def cut_batches(
+    parts: Sequence[PreparedPart], max_batch_units: Mapping[Modality, float]
+) -> Iterator[list[PreparedPart]]:
+    """Cut parts into batches: texts by length, so that little is padded, then images in their order.
+
+    Args:
+        parts: in any order.
+        max_batch_units: most tokens, or images, of one batch; read anew for each.
+    """
+    for modality in (Modality.TEXT, Modality.IMAGE):
+        batch: list[PreparedPart] = []
+        units = 0.0
+        for part in sorted((one for one in parts if one.modality is modality), key=lambda one: (one.units, one.part)):
+            if batch and units + part.units > max_batch_units[modality]:
+                yield batch
+                batch, units = [], 0.0
+            batch.append(part)
+            units += part.units
+        if batch:
+            yield batch

@@ -210,7 +210,7 @@ class JobRunner:
         asked = self._manifest.job.outputs
         outputs: list[Output] = []
         if asked.parquet:
-            outputs.append(ParquetParts(Path(asked.parquet), pinned))
+            outputs.append(ParquetParts(Path(asked.parquet), pinned, has_wholes=self._manifest.has_wholes))
         if asked.npy:
             outputs.append(NpyMatrix(Path(asked.npy), self._manifest, dim=pinned.dim))
         if asked.index:

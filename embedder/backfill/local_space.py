@@ -108,12 +108,6 @@ class LocalSpace:
             deadline=time.monotonic() + _DEADLINE_S, lane=Lane.BULK, durable=True, task=self._task, client=CLIENT
         )
 
-    @property
-    def max_batch_units(self) -> dict[Modality, float]:
-        """The budget of one batch by medium."""
-        budgets = engine_settings(self.settings).max_batch_units
-        return {modality: _BULK_FACTOR * units for modality, units in budgets.items()}
-
     def preparer(self) -> ShardPreparer:
         """Return what tokenizes and decodes; loads the encoder."""
         with self._lock:
@@ -132,7 +126,7 @@ class LocalSpace:
                 meter = open_meter(self.model.info.device)
                 watch(self.ledger, meter, self.cache)
                 self._encoder = ShardEncoder(
-                    self.model, max_batch_units=self.max_batch_units, cost_model=self.cost_model, meter=meter
+                    self.model, max_batch_units=max_batch_units(self.settings), cost_model=self.cost_model, meter=meter
                 )
             return self._encoder
 
@@ -209,6 +203,11 @@ class LocalSpace:
             decoder=decoder,
             fusions=fusions,
         )
+
+
+def max_batch_units(settings: ServeSettings) -> dict[Modality, float]:
+    """Return the budget of one batch by medium."""
+    return {modality: _BULK_FACTOR * units for modality, units in engine_settings(settings).max_batch_units.items()}
 
 
 def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from embedder.backfill.job import Job
 from embedder.backfill.shard import Shard
 from embedder.errors import ConfigurationError
+from embedder_client.content_hash import Modality
 
 _FORMAT = 1
 _NAME = "manifest.json"
@@ -142,6 +143,16 @@ class Manifest:
         for batch in self._shard_table.to_batches(max_chunksize=_BATCH):
             for row in batch.to_pylist():
                 yield Shard(**row)
+
+    @property
+    def has_wholes(self) -> bool:
+        """Whether rows may be posts or videos."""
+        import pyarrow.compute as pc
+
+        columns = self.job.columns
+        if columns is not None and columns.modality in (Modality.POST, Modality.VIDEO):
+            return True
+        return bool(pc.any(pc.equal(self._source_table["format"], Modality.VIDEO.value)).as_py())
 
     @property
     def most_rows(self) -> int:

@@ -52,7 +52,7 @@ class ShardUsage:
     lookups: int = 0
     lookup_s: float = 0.0
     input_bytes: int = 0
-    size: CallSize = CallSize()
+    size: CallSize = field(default_factory=CallSize)
 
 
 @dataclass(slots=True, eq=False)

@@ -20,6 +20,7 @@ from embedder.backfill.reading import ShardReader
 from embedder.backfill.records import Reject
 from embedder.backfill.shard_contents import ShardContents
 from embedder.config import ServeSettings
+from embedder.encoders.base import Encoder
 from embedder.engine.contents import COMPOSITES
 from embedder.errors import ConfigurationError
 from embedder.server.parts import media_limits
@@ -60,12 +61,14 @@ def verify_job(
     options: RunOptions,
     *,
     on_progress: Callable[[int], None] = lambda rows: None,
+    load: Callable[[ServeSettings, ExitStack], Encoder] | None = None,
 ) -> JobVerification:
     """Check every row of a job.
 
     Args:
         options: how the service is reached, for a job with a target.
         on_progress: is told of rows that were checked since it was last told.
+        load: loads the encoder, which posts and videos need; None loads the one that the settings name.
     Raises:
         ConfigurationError: the job has not run, a source was changed, or another process writes to the cache.
     """
@@ -77,7 +80,12 @@ def verify_job(
     path = manifest.folder / NAME
     rows = present = rejected = missing = 0
     with ExitStack() as stack:
-        holder = _open_holder(manifest, settings, options, pinned, stack)
+        if manifest.job.target:
+            holder: Holder = _open_service(manifest, options, stack)
+        else:
+            space = LocalSpace(settings, pinned, task=task_of(manifest), load=load)
+            stack.callback(space.close)
+            holder = _LocalHolder(space)
         reader = ShardReader(manifest, media_limits(settings))
         stack.callback(reader.close)
         with path.open("w") as file:
@@ -105,17 +113,11 @@ def _missing(contents: ShardContents, is_missing: np.ndarray) -> Iterator[Reject
         yield Reject(shard.number, shard.row_offset + row, contents.ids[row], reason)
 
 
-def _open_holder(
-    manifest: Manifest, settings: ServeSettings, options: RunOptions, pinned: PinnedSpace, stack: ExitStack
-) -> Holder:
+def _open_service(manifest: Manifest, options: RunOptions, stack: ExitStack) -> Holder:
     job = manifest.job
-    if job.target:
-        client = open_client(job.target, options)
-        stack.callback(client.close)
-        return _ServiceHolder(lambda hashes: client.lookup(hashes, space=job.space).found)
-    space = LocalSpace(settings, pinned, task=task_of(manifest))
-    stack.callback(space.close)
-    return _LocalHolder(space)
+    client = open_client(job.target, options)
+    stack.callback(client.close)
+    return _ServiceHolder(lambda hashes: client.lookup(hashes, space=job.space).found)
 
 
 class _ServiceHolder:
