@@ -81,7 +81,7 @@ def _end_to_end(rated: _Rated, rounds: int, console: Console) -> tuple[dict[str,
         service = stack.enter_context(running_service((*_FLAGS, *(("--model", folder) if folder else ()))))
         method = stack.enter_context(open_method(service.address, EMBED))
         loop = stack.enter_context(_open_clip_loop(folder))
-        files = _new_photographs()
+        files = new_photographs()
         warm_up = [next(files) for _ in range(2 * _BATCH)]
         closed_loop(method, [_request(warm_up[:_BATCH]), _request(warm_up[_BATCH:])], in_flight=2).expect_answers()
         loop(warm_up[:_BATCH])
@@ -124,7 +124,7 @@ def _device_seconds(address: str) -> float:
         return wall_time.value if wall_time else 0.0
 
 
-def _new_photographs() -> Iterator[bytes]:
+def new_photographs() -> Iterator[bytes]:
     """Yield JPEGs of 640 x 480, no two alike in their bytes: photographs, each shifted by some pixels."""
     pictures = [Image.open(photograph.path).convert("RGB") for photograph in packaged_photographs()]
     arrays = [np.asarray(picture.resize((640, 480), Image.Resampling.BICUBIC)) for picture in pictures]

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from embedder.encoders.base import Encoder, Vectors
+from embedder.encoders.base import Encoder
 from embedder.encoders.thread_priority import yield_to_callers
 from embedder.engine.contents import BatchShape, DeviceUsage
 from embedder.engine.cost_model import CostModel
+from embedder.engine.forward import Forward, Row
 from embedder.engine.ready_queue import ReadyQueue
 from embedder.engine.single_flight import Flight, FlightTable
 from embedder.engine.ticket import Delivery
-from embedder.errors import DeadlineExpired, EmbedderError, EncoderError, NonFiniteVector, OutOfDeviceMemory
+from embedder.errors import DeadlineExpired, EmbedderError, EncoderError
 from embedder.savings.meter import Meter, Reading
 from embedder_client.content_hash import Modality
 
@@ -67,7 +68,7 @@ class _Ended:
     """A batch as it left the device: each flight's row, or why it has none."""
 
     flights: Sequence[Flight]
-    rows: Sequence[npt.NDArray[np.float32] | EmbedderError]
+    rows: Sequence[Row]
     reading: Reading
     encode_s: float
     started_at: float
@@ -159,13 +160,13 @@ class DeviceWorker:
         started_at = time.monotonic()
         start = time.perf_counter()
         self._meter.begin()
-        rows = self._encode_or_bisect(flights)
+        modality = flights[0].item.modality
+        assert modality is not None
+        rows = self._encode(modality, flights)
         reading = self._meter.end()
         encode_s = time.perf_counter() - start
         if not any(isinstance(row, EmbedderError) for row in rows):
             # A bisected batch ran more than once: its time says nothing of the next.
-            modality = flights[0].item.modality
-            assert modality is not None
             self._cost_model.learn_batch(
                 modality,
                 seconds=encode_s,
@@ -197,49 +198,12 @@ class DeviceWorker:
             )
         )
 
-    def _encode_or_bisect(self, flights: list[Flight]) -> list[npt.NDArray[np.float32] | EmbedderError]:
-        """Encode, and if that fails, encode each half by itself, until the failing contents stand alone."""
-        try:
-            vectors = self._forward(flights)
-        except Exception as error:  # noqa: BLE001 - whatever the model raises, it is the answer of these contents alone
-            if isinstance(error, OutOfDeviceMemory):
-                self._shrink_batches(flights)
-            if len(flights) == 1:
-                _log.warning("content failed in the encoder", error=repr(error))
-                failure = (
-                    error if isinstance(error, EmbedderError) else EncoderError(f"the forward pass failed: {error}")
-                )
-                return [failure]
-            half = len(flights) // 2
-            return self._encode_or_bisect(flights[:half]) + self._encode_or_bisect(flights[half:])
-        finite = np.atleast_1d(np.isfinite(vectors).all(axis=1))
-        return [
-            row if is_finite else self._encode_again(flight)
-            for flight, row, is_finite in zip(flights, vectors, finite, strict=True)
-        ]
+    def _encode(self, modality: Modality, flights: Sequence[Flight]) -> list[Row]:
+        def shrink(first: int, last: int) -> None:
+            self._shrink_batches(flights[first:last])
 
-    def _encode_again(self, flight: Flight) -> npt.NDArray[np.float32] | EmbedderError:
-        """Encode alone and in float32 what came out non-finite among others."""
-        try:
-            row: npt.NDArray[np.float32] = self._forward_exactly(flight)[0]
-        except Exception as error:  # noqa: BLE001 - as above
-            return EncoderError(f"the forward pass failed: {error}")
-        if not np.isfinite(row).all():
-            return NonFiniteVector(
-                "the encoder gives NaN or infinity for this content, in float32 too; nothing was stored"
-            )
-        return row
-
-    def _forward(self, flights: Sequence[Flight]) -> Vectors:
         prepared = [flight.prepared for flight in flights]
-        if flights[0].item.modality is Modality.TEXT:
-            return self._encoder.encode_texts(prepared)  # type: ignore[arg-type]  # the queue gives one medium a batch
-        return self._encoder.encode_images(prepared)  # type: ignore[arg-type]
-
-    def _forward_exactly(self, flight: Flight) -> Vectors:
-        if flight.item.modality is Modality.TEXT:
-            return self._encoder.encode_texts_exact([flight.prepared])  # type: ignore[list-item]  # as above
-        return self._encoder.encode_images_exact([flight.prepared])  # type: ignore[list-item]
+        return Forward(self._encoder, on_out_of_memory=shrink).rows(modality, prepared)  # type: ignore[arg-type]  # all are
 
     def _shape(self, flights: Sequence[Flight]) -> BatchShape:
         units = [flight.units for flight in flights]
