@@ -20,6 +20,7 @@ from embedder.media.decoding.job import Decoder
 from embedder.savings.plan import load_plan
 from embedder.server.accounting import SpaceAccount
 from embedder.server.answer_desk import AnswerDesk
+from embedder.server.cache_identity import load_cache_id
 from embedder.server.compose import open_composites, open_uploads
 from embedder.server.metering import open_meter, watch
 from embedder.server.parts import (
@@ -86,6 +87,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
         spaces=Spaces([ServedSpace(settings.space, composite)]),
         cache=cache,
         shared_cache=shared,
+        cache_id=load_cache_id(settings.data_dir),
         heads=heads,
         indexes=indexes,
         ledger=ledger,

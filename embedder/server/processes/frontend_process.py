@@ -24,6 +24,7 @@ from embedder.engine.transport.shared_block import SharedBlock
 from embedder.errors import ConfigurationError
 from embedder.savings.plan import load_plan
 from embedder.server.answer_desk import AnswerDesk
+from embedder.server.cache_identity import load_cache_id
 from embedder.server.compose import open_composites, open_uploads
 from embedder.server.parts import (
     engine_settings,
@@ -147,6 +148,7 @@ class _Frontend:
             spaces=Spaces([ServedSpace(settings.space, composite)]),
             cache=cache,
             shared_cache=shared,
+            cache_id=load_cache_id(settings.data_dir),
             heads=heads,
             indexes=indexes,
             ledger=ledger,
