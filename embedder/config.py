@@ -285,9 +285,10 @@ class ServeSettings(BaseSettings):
     )
     shared_cache_url: SecretStr | None = Field(
         None,
-        description="Valkey server that several machines share, such as valkey://cache:6379/0 (valkeys:// for TLS, unix:///path for a "
-        "socket). What this machine does not hold is asked for there before it is computed, and what it computes is kept there too, "
-        "best effort. Erasing then needs the server. Needs embedder[valkey].",
+        description="Valkey that several machines share: a server such as valkey://cache:6379/0 (valkeys:// for TLS, unix:///path for a "
+        "socket), or a cluster, valkey+cluster://one:6379,two:6379, of which a dead node costs its own keys alone. "
+        "What this machine does not hold is asked for there before it is computed, and what it computes is kept there too, "
+        "best effort. Erasing then needs every server. Needs embedder[valkey].",
     )
     shared_cache_wait_ms: int = Field(
         20,
