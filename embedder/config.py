@@ -274,6 +274,11 @@ class ServeSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder of the cache, heads, indexes and ledger unless set apart."
     )
+    domain_key_file: Path | None = Field(
+        None,
+        description="File with the domain's secret, 32 bytes; default: DATA_DIR/domain.key, made at the first start. Replicas that share a "
+        "cache need the same one, and whoever changes it finds nothing that was cached before.",
+    )
     cache_dir: Path | None = Field(None, description="Folder of the vector cache; default: DATA_DIR/cache.")
     cache_limit_bytes: Bytes = Field(
         16 << 30, ge=16 << 20, description="Disk that the cache may take; the oldest unused vectors go first."

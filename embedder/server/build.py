@@ -65,7 +65,9 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
     savings = open_report(plan, ledger, processor=device_name(encoder.info.device))
     meter = open_meter(encoder.info.device)
     watch(ledger, meter, cache)
-    space = space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim)
+    space = space_key(
+        load_domain_secret(settings.data_dir, settings.domain_key_file), encoder.info.space_digest, encoder.info.dim
+    )
     engine = Engine(
         encoder,
         cache=cache,

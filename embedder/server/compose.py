@@ -42,7 +42,7 @@ def open_composites(
     Raises:
         ConfigurationError: the fusion that the settings name can't be used.
     """
-    secret, info = load_domain_secret(settings.data_dir), engine.info
+    secret, info = load_domain_secret(settings.data_dir, settings.domain_key_file), engine.info
     parts = Parts(
         encoder=encoder,
         cache=cache,

@@ -125,7 +125,9 @@ class _Frontend:
             preparation,
             cache=cache,
             shared=shared,
-            space=space_key(load_domain_secret(settings.data_dir), info.space_digest, info.dim),
+            space=space_key(
+                load_domain_secret(settings.data_dir, settings.domain_key_file), info.space_digest, info.dim
+            ),
             settings=engine_settings(settings),
             board=board,
             observer=observer.of_space(settings.space),
