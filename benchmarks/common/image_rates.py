@@ -46,7 +46,7 @@ def _end_to_end(rounds: int, console: Console) -> tuple[dict[str, list[float]], 
     rates: dict[str, list[float]] = {"ours": [], "loop": []}
     busy_s = wall_s = 0.0
     with running_service() as service, open_method(service.address, EMBED) as method, _open_clip_loop() as loop:
-        files = _new_photographs()
+        files = new_photographs()
         warm_up = [next(files) for _ in range(2 * _BATCH)]
         closed_loop(method, [_request(warm_up[:_BATCH]), _request(warm_up[_BATCH:])], in_flight=2).expect_answers()
         loop(warm_up)
@@ -76,7 +76,7 @@ def _device_seconds(address: str) -> float:
         return device_time.value if device_time else 0.0
 
 
-def _new_photographs() -> Iterator[bytes]:
+def new_photographs() -> Iterator[bytes]:
     """Yield JPEGs of 640 x 480, no two alike in their bytes: photographs, each shifted by some pixels."""
     pictures = [Image.open(photograph.path).convert("RGB") for photograph in packaged_photographs()]
     arrays = [np.asarray(picture.resize((640, 480), Image.Resampling.BICUBIC)) for picture in pictures]

@@ -60,7 +60,7 @@ def export_space(cache: VectorCache, prefix: bytes, file: Path, *, note_progress
     file.touch(mode=0o600)
     file.chmod(0o600)  # vectors tell what they were made from
     count = 0
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         for hashes, times, vectors in _space_entries(cache, prefix, row.dim, note_progress):
             writer.write_batch(
                 pa.record_batch(
@@ -112,7 +112,7 @@ def import_space(cache: VectorCache, file: Path, *, note_progress: Progress = la
     import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(file)
+        source = pq.ParquetFile(file, page_checksum_verification=True)
     except pa.ArrowInvalid as error:
         raise CacheRequestError(f"{file.name} is no Parquet file: {error}") from error
     with source:

@@ -22,6 +22,7 @@ from embedder_cache.advising import advise as advise_sizes
 from embedder_cache.catalogue import Request, SpaceRow
 from embedder_cache.opening import ask_writer, stored_settings
 from embedder_cache.parquet import export_space, import_space
+from embedder_cache.record_file import import_record_file, read_record_space
 from embedder_cache.samples import read_samples
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_cache.verifying import verify as verify_records
@@ -254,15 +255,41 @@ def export_command(
 
 @app.command("import")
 def import_command(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Parquet files of an export.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True, dir_okay=False, help="Parquet files of an export, or of `embedder-backfill run --parquet`."
+        ),
+    ],
     cache_dir: CachePath = None,
+    domain_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="The service's domain.key, under which a backfill's record files are put; default: beside the cache's folder."
+        ),
+    ] = None,
 ) -> None:
-    """Put the entries of Parquet files into the cache. No service may have it open."""
+    """Put the entries of Parquet files into the cache, merging what several machines computed. No service may have it open.
+
+    Checksums are verified; an export keeps its space's key, a record file is put under this service's own key of the space that it names.
+    What the cache holds already keeps its vector.
+    """
     path = _folder(cache_dir, must_exist=False)
     settings = stored_settings(path) if (path / "catalogue").exists() else None
+    key_file = domain_key or path.parent / "domain.key"
     with VectorCache.open(path, settings) as cache, _progress("Importing", None) as note:
-        put = sum(import_space(cache, file, note_progress=note) for file in files)
+        put = sum(_import_file(cache, file, key_file, note) for file in files)
     console.print(f"{put:,} entries put into the cache.")
+
+
+def _import_file(cache: VectorCache, file: Path, key_file: Path, note: Callable[[int], None]) -> int:
+    if read_record_space(file) is None:
+        return import_space(cache, file, note_progress=note)
+    if not key_file.is_file():
+        _refuse(
+            f"{file.name} is put under the service's own key, and {key_file} is not there: name it with --domain-key."
+        )
+    return import_record_file(cache, file, domain_secret=key_file.read_bytes(), note_progress=note)
 
 
 def _folder(cache_dir: Path | None, *, must_exist: bool = True) -> Path:

@@ -1,0 +1,285 @@
+"""A backfill of real texts and photographs beside the bare encoder on prepared batches, in turns; then again over the full cache.
+
+The bare encoder gets the same contents tokenized and decoded before, sorted by length, in batches of the same budget. A backfill
+reads files, hashes, asks the cache, tokenizes, decodes, encodes, commits and notes its shards. `--full` takes 20,000 texts and 2,000
+images, and compares the memory of a job of ten million rows with that of one of a hundred thousand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from benchmarks.common.image_rates import new_photographs
+from benchmarks.common.run import Result, main
+from benchmarks.common.texts import fresh_texts
+from embedder.backfill.encoding import cut_batches
+from embedder.backfill.job import Job
+from embedder.backfill.job_folder import open_or_plan
+from embedder.backfill.job_runner import JobRunner, RunOptions
+from embedder.backfill.journal import Journal
+from embedder.backfill.local_space import max_batch_units
+from embedder.backfill.planning import AskedColumns
+from embedder.backfill.shard_contents import PreparedPart
+from embedder.config import ServeSettings, load_settings
+from embedder.encoders.base import Encoder, Pixels, Tokens, Vectors
+from embedder.server.build import open_encoder
+from embedder.server.parts import start_decoder
+from embedder_client.content_hash import Modality
+
+_ROUNDS = 4
+_TEXTS, _IMAGES = 6_000, 600
+_FULL_TEXTS, _FULL_IMAGES = 20_000, 2_000
+_SMALL_ROWS, _LARGE_ROWS = 100_000, 10_000_000
+_KNOWN_TEXTS = 20_000
+_GROUP_ROWS = 100_000
+
+_COLUMNS = ("contender", "items/s", "of the bare encoder", "encodes", "memory")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn: the seconds of each contender over the same contents."""
+
+    items: int
+    bare_s: float
+    backfill_s: float
+    second_s: float
+    second_encodes: int
+
+
+class CountingEncoder:
+    """The encoder, counting what it encodes; closing it leaves it open for the next round."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.info = encoder.info
+        self.prepare_texts, self.prepare_image = encoder.prepare_texts, encoder.prepare_image
+        self.prepare_frame = encoder.prepare_frame
+        self.encodes = 0
+
+    def encode_texts(self, tokens: Sequence[Tokens]) -> Vectors:
+        self.encodes += len(tokens)
+        return self._encoder.encode_texts(tokens)
+
+    def encode_images(self, pixels: Sequence[Pixels]) -> Vectors:
+        self.encodes += len(pixels)
+        return self._encoder.encode_images(pixels)
+
+    def encode_texts_exact(self, tokens: Sequence[Tokens]) -> Vectors:
+        return self._encoder.encode_texts_exact(tokens)
+
+    def encode_images_exact(self, pixels: Sequence[Pixels]) -> Vectors:
+        return self._encoder.encode_images_exact(pixels)
+
+    def close(self) -> None:
+        """Leave the encoder open."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every round works with."""
+
+    settings: ServeSettings
+    encoder: CountingEncoder
+
+    def run_job(self, sources: Sequence[Path], name: str) -> float:
+        """Plan and run a new job; returns the seconds of both."""
+        start = time.perf_counter()
+        job = Job(sources=tuple(map(str, sources)), columns=None, model="default", precision="auto", space="default@1")
+        folder = self.settings.data_dir / "backfill" / name
+        with open_or_plan(
+            folder, job, AskedColumns(), data_dir=self.settings.data_dir, on_progress=lambda size: None
+        ) as manifest:
+            JobRunner(manifest, self.settings, RunOptions(), load=lambda settings, stack: self.encoder).run()
+            done = Journal(manifest.folder).totals()[1]
+            assert (done.rows, done.rejected) == (manifest.rows, 0)
+        return time.perf_counter() - start
+
+
+def measure(full: bool, console: Console) -> Result:
+    """Measure the rounds, and with `--full` the memory."""
+    texts, images = (_FULL_TEXTS, _FULL_IMAGES) if full else (_TEXTS, _IMAGES)
+    folder = Path(tempfile.mkdtemp(prefix="backfill-bench-"))
+    try:
+        with ExitStack() as stack:
+            settings = load_settings(data_dir=folder / "data", cache_limit_bytes="1 GiB")
+            settings.data_dir.mkdir()
+            encoder = open_encoder(settings, start_decoder(settings, stack))
+            stack.callback(encoder.close)
+            bench = Bench(settings, CountingEncoder(encoder))
+            rounds = list(_rounds(bench, folder, texts // _ROUNDS, images // _ROUNDS, console))
+        memory = _memory(folder, console) if full else None
+    finally:
+        shutil.rmtree(folder)
+    return _result(rounds, memory, texts=texts, images=images)
+
+
+def _rounds(bench: Bench, folder: Path, texts: int, images: int, console: Console) -> Iterator[Round]:
+    words, photographs = fresh_texts(seed=8), new_photographs()
+    _warm(bench, list(itertools.islice(words, 256)), list(itertools.islice(photographs, 32)))
+    for number in range(_ROUNDS):
+        console.print(f"round {number + 1} of {_ROUNDS}: {texts:,} texts, {images:,} images")
+        mine = list(itertools.islice(words, texts))
+        files = list(itertools.islice(photographs, images))
+        source = folder / f"round-{number}"
+        _write(source, mine, files)
+        turns = {"bare": lambda: _bare(bench, mine, files), "backfill": lambda: bench.run_job([source], f"r{number}")}  # noqa: B023
+        order = list(turns) if number % 2 == 0 else list(turns)[::-1]
+        seconds = {name: turns[name]() for name in order}
+        before = bench.encoder.encodes
+        second_s = bench.run_job([source], f"again-{number}")
+        yield Round(texts + images, seconds["bare"], seconds["backfill"], second_s, bench.encoder.encodes - before)
+
+
+def _warm(bench: Bench, texts: list[str], images: list[bytes]) -> None:
+    _bare(bench, texts, images)
+
+
+def _write(folder: Path, texts: Sequence[str], images: Sequence[bytes]) -> None:
+    folder.mkdir()
+    with (folder / "texts.jsonl").open("w") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    for number, image in enumerate(images):
+        (folder / f"{number:05}.jpg").write_bytes(image)
+
+
+def _bare(bench: Bench, texts: Sequence[str], images: Sequence[bytes]) -> float:
+    """Prepare everything, and time the encoder alone."""
+    encoder = bench.encoder
+    parts = [
+        PreparedPart(part, Modality.TEXT, tokens, float(len(tokens)))
+        for part, tokens in enumerate(encoder.prepare_texts(texts))
+    ]
+    parts += [PreparedPart(part, Modality.IMAGE, encoder.prepare_image(data), 1.0) for part, data in enumerate(images)]
+    batches = list(cut_batches(parts, max_batch_units(bench.settings)))
+    start = time.perf_counter()
+    for batch in batches:
+        encode = encoder.encode_texts if batch[0].modality is Modality.TEXT else encoder.encode_images
+        encode([part.prepared for part in batch])  # type: ignore[misc]  # of one medium
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory of jobs of hits, in MiB, and what they did."""
+
+    small_mib: float
+    large_mib: float
+    rows_a_second: float
+    encodes: int
+
+
+def _memory(folder: Path, console: Console) -> Memory:
+    """Run jobs of few and of many rows over a cache that holds all their contents, each in a process of its own."""
+    known = list(itertools.islice(fresh_texts(seed=9), _KNOWN_TEXTS))
+    found = {}
+    for rows in (_KNOWN_TEXTS, _SMALL_ROWS, _LARGE_ROWS):
+        console.print(f"memory of {rows:,} rows")
+        path = folder / f"{rows}.parquet"
+        _write_rows(path, known, rows)
+        found[rows] = _in_own_process(folder, path)
+    return Memory(
+        small_mib=found[_SMALL_ROWS][0],
+        large_mib=found[_LARGE_ROWS][0],
+        rows_a_second=_LARGE_ROWS / found[_LARGE_ROWS][1],
+        encodes=found[_SMALL_ROWS][2] + found[_LARGE_ROWS][2],
+    )
+
+
+def _write_rows(path: Path, texts: Sequence[str], rows: int) -> None:
+    """Write rows with ids of their own, whose texts are among the given ones."""
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, rows, _GROUP_ROWS):
+            numbers = range(first, min(first + _GROUP_ROWS, rows))
+            ids = [f"row-{number:012}" for number in numbers]
+            writer.write_table(
+                pa.table({"id": ids, "text": [texts[number % len(texts)] for number in numbers]}, schema)
+            )
+
+
+def _in_own_process(folder: Path, path: Path) -> tuple[float, float, int]:
+    """Run a job; returns its peak memory in MiB, its seconds and its encodes."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(folder, path, there))
+    process.start()
+    there.close()
+    found: tuple[float, float, int] = here.recv()
+    process.join()
+    return found
+
+
+def _work(folder: Path, path: Path, answer: multiprocessing.connection.Connection) -> None:
+    """Run a job with vectors that need no model: what is measured is the way past it."""
+    from tests.engine.conftest import CountingEncoder as Numbered
+
+    encoder = Numbered()
+    settings = load_settings(
+        data_dir=folder / "memory", cache_limit_bytes="1 GiB", decode_workers=0, max_batch_tokens=4_096
+    )
+    job = Job(sources=(str(path),), columns=None, model="default", precision="auto", space="default@1")
+    asked = AskedColumns(id_column="id")
+    start = time.perf_counter()
+    with open_or_plan(None, job, asked, data_dir=settings.data_dir, on_progress=lambda size: None) as manifest:
+        JobRunner(manifest, settings, RunOptions(), load=lambda settings, stack: encoder).run()
+    seconds = time.perf_counter() - start
+    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024, seconds, encoder.encodes))
+
+
+def _result(rounds: Sequence[Round], memory: Memory | None, *, texts: int, images: int) -> Result:
+    share = statistics.median(one.bare_s / one.backfill_s for one in rounds)
+    speedup = statistics.median(one.backfill_s / one.second_s for one in rounds)
+    items = sum(one.items for one in rounds)
+    bare, first, second = (sum(getattr(one, name) for one in rounds) for name in ("bare_s", "backfill_s", "second_s"))
+    second_encodes = sum(one.second_encodes for one in rounds)
+    rows = [
+        ("bare encoder, prepared batches", f"{items / bare:,.1f}", "1.000", f"{items:,}", ""),
+        ("backfill, new contents", f"{items / first:,.1f}", f"{share:.3f}", f"{items:,}", ""),
+        ("backfill, all of it cached", f"{items / second:,.0f}", f"{bare / second:,.0f}", f"{second_encodes:,}", ""),
+    ]
+    keys: dict[str, float | None] = {
+        "share_of_encoder": share,
+        "second_run_speedup": speedup,
+        "second_run_encodes": float(second_encodes),
+        "ray_share_of_local": None,
+        "skip_rows_per_second": None,
+        "memory_large_over_small": None,
+    }
+    notes = [
+        f"{texts:,} texts (JSON lines) and {images:,} photographs (JPEG files of 640 x 480), new to the cache, in {_ROUNDS} rounds; the "
+        "bare encoder and the backfill take turns, each being first in every other round. Ratios are medians of the rounds' own.",
+        "The seconds of a backfill are those of planning and running the job in a process that holds the model; the bare encoder's are "
+        "of its forward passes alone, with everything tokenized and decoded before.",
+    ]
+    if memory is not None:
+        small, large = f"{memory.small_mib:,.0f} MiB", f"{memory.large_mib:,.0f} MiB"
+        rate = f"{memory.rows_a_second:,.0f}"
+        rows.append((f"{_SMALL_ROWS:,} rows, cached", "", "", "", small))
+        rows.append((f"{_LARGE_ROWS:,} rows, cached", rate, "", f"{memory.encodes:,}", large))
+        keys["skip_rows_per_second"] = memory.rows_a_second
+        keys["memory_large_over_small"] = memory.large_mib / memory.small_mib
+        notes.append(
+            f"Memory: peak resident size of a process of its own that plans and runs a job of generated ids (Parquet), whose texts are "
+            f"{_KNOWN_TEXTS:,} that the cache holds, with vectors of 8 components made without a model."
+        )
+    return Result(_COLUMNS, rows, keys, notes)
+
+
+if __name__ == "__main__":
+    main("backfill", __doc__ or "", measure)

@@ -1,0 +1,1 @@
+"""Where vectors go beside the cache: Parquet, a NumPy matrix, an index; and the rejects."""
