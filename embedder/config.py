@@ -277,6 +277,11 @@ class ServeSettings(BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder of the cache, heads, indexes and ledger unless set apart."
     )
+    domain_key_file: Path | None = Field(
+        None,
+        description="File with the domain's secret, 32 bytes; default: DATA_DIR/domain.key, made at the first start. Replicas that share a "
+        "cache need the same one, and whoever changes it finds nothing that was cached before.",
+    )
     cache_dir: Path | None = Field(None, description="Folder of the vector cache; default: DATA_DIR/cache.")
     cache_limit_bytes: Bytes = Field(
         16 << 30, ge=16 << 20, description="Disk that the cache may take; the oldest unused vectors go first."
@@ -288,9 +293,10 @@ class ServeSettings(BaseSettings):
     )
     shared_cache_url: SecretStr | None = Field(
         None,
-        description="Valkey server that several machines share, such as valkey://cache:6379/0 (valkeys:// for TLS, unix:///path for a "
-        "socket). What this machine does not hold is asked for there before it is computed, and what it computes is kept there too, "
-        "best effort. Erasing then needs the server. Needs embedder[valkey].",
+        description="Valkey that several machines share: a server such as valkey://cache:6379/0 (valkeys:// for TLS, unix:///path for a "
+        "socket), or a cluster, valkey+cluster://one:6379,two:6379, of which a dead node costs its own keys alone. "
+        "What this machine does not hold is asked for there before it is computed, and what it computes is kept there too, "
+        "best effort. Erasing then needs every server. Needs embedder[valkey].",
     )
     shared_cache_wait_ms: int = Field(
         20,

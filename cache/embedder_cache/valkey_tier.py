@@ -1,67 +1,37 @@
-"""The shared tier: the same checksummed records in Valkey, best effort, behind a circuit breaker."""
+"""The shared tier: the same checksummed records in Valkey, on one server or a cluster, best effort, behind circuit breakers."""
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from embedder_cache.breaker import CircuitBreaker
-from embedder_cache.errors import CacheBackpressure, CacheClosed, CacheRequestError, TierUnavailable
+from embedder_cache.errors import CacheBackpressure, CacheClosed, TierUnavailable
 from embedder_cache.key import KEY_BYTES, SpaceKey, key_list, pack_keys
 from embedder_cache.record import RecordLayout
 from embedder_cache.tier import AskedAt, Lookup, as_half_vectors
+from embedder_cache.valkey_node import SlotMoved, ValkeyNode
+from embedder_cache.valkey_servers import Rows, open_servers
+from embedder_cache.valkey_settings import ValkeySettings
 
 if TYPE_CHECKING:
     import redis
 
-_log = logging.getLogger(__name__)
+__all__ = ["ValkeySettings", "ValkeyTier"]
 
 _NAMESPACE = b"embedder:1:"
 _ERASED = b"embedder:erased:"
 _TOMBSTONE = b""
 _GLOB_SPECIAL = frozenset(b"*?[]\\^-")
 _COMMAND_KEYS = 512
-_SCRUB = b"embedder:scrub:"
-_SCRUB_BYTES = tuple(size << power for power in range(12) for size in (48, 64))
-_SCRUB_ROUNDS = 2
-_SCRUB_MAX_VALUES = 200
-_SCRUB_EXPIRE_S = 10
-
-
-@dataclass(frozen=True)
-class ValkeySettings:
-    """How the shared tier is reached.
-
-    Attributes:
-        url: `valkey://host:port/db`, `valkeys://...` (TLS), the same with `redis`, or `unix:///path`.
-        max_wait_ms: how long a lookup waits for the server before it is a miss.
-        erase_wait_ms: how long an erasure waits; it must be done, or be known not to be.
-        time_to_live_s: how long the server keeps a record.
-        tombstone_s: how long an erased content is kept from coming back by a writer in flight.
-        max_queue_bytes: how many bytes of puts may wait for the server.
-        max_failures: failed calls in a row after which the server is left alone.
-        min_retry_s: for how long at first.
-        max_retry_s: and at most.
-    """
-
-    url: str
-    max_wait_ms: int = 20
-    erase_wait_ms: int = 2000
-    time_to_live_s: int = 7 * 24 * 3600
-    tombstone_s: int = 3600
-    max_queue_bytes: int = 32 << 20
-    max_failures: int = 3
-    min_retry_s: float = 0.5
-    max_retry_s: float = 30.0
+_MAX_ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -74,28 +44,23 @@ class _Put:
 
 
 class ValkeyTier:
-    """Records in a Valkey (or Redis) server that many machines share. Thread-safe.
+    """Records in a Valkey (or Redis) server that many machines share, or in a Valkey cluster. Thread-safe.
 
-    A server that is slow, dead or wrong costs a lookup `max_wait_ms` a few times, then nothing: it is a miss. Nothing
-    here is the only copy of anything.
+    A server that is slow, dead or wrong costs a lookup `max_wait_ms` a few times, then nothing: what it holds is a miss, and what the
+    other nodes of a cluster hold is found. Nothing here is the only copy of anything.
     """
 
     def __init__(self, settings: ValkeySettings) -> None:
-        """Prepare the connections; the server need not be there.
+        """Prepare the connections; the servers need not be there.
 
         Raises:
             CacheRequestError: the URL can't be read.
             ImportError: the `redis` package is missing; it comes with `embedder[valkey]`.
         """
-        import redis
-
         self._settings = settings
-        self._failures = (redis.RedisError, OSError)
-        self._client = _connect(settings.url, max_wait_ms=settings.max_wait_ms)
-        self._patient_client = _connect(settings.url, max_wait_ms=settings.erase_wait_ms)
-        self._breaker = CircuitBreaker(
-            max_failures=settings.max_failures, min_wait_s=settings.min_retry_s, max_wait_s=settings.max_retry_s
-        )
+        self._servers = open_servers(settings)
+        self._must_look = True
+        self._askers = ThreadPoolExecutor(_MAX_ASKED_AT_ONCE, thread_name_prefix="embedder-cache-valkey-ask")
         self._queue: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._queue_lock = threading.Lock()
         self._queued_bytes = 0
@@ -105,8 +70,9 @@ class ValkeyTier:
 
     @property
     def is_available(self) -> bool:
-        """Whether the server answered lately."""
-        return not self._breaker.is_open
+        """Whether a server answered lately, or none has been asked yet."""
+        nodes = self._servers.nodes()
+        return not nodes or any(not node.breaker.is_open for node in nodes)
 
     def get_many(self, space: SpaceKey, hashes: bytes) -> Lookup:
         """Look n packed content hashes up; whatever goes wrong is a miss. See `CacheTier`."""
@@ -114,25 +80,45 @@ class ValkeyTier:
         keys = pack_keys(space.prefix, hashes)
         layout = RecordLayout(space.dim)
         records = np.zeros((len(keys), layout.record_bytes), np.uint8)
-        if len(keys) and self._breaker.allow():
-            try:
-                for start, values in self._fetch(keys):
-                    for row, value in enumerate(values, start):
-                        if value is not None and len(value) == layout.record_bytes:
-                            records[row] = np.frombuffer(value, np.uint8)
-            except self._failures as error:
-                self._note_failure(error)
-            else:
-                self._breaker.note_success()
+        names = _names(keys)
+
+        def fetch(node: ValkeyNode, rows: Rows) -> None:
+            for start in range(0, len(rows), _COMMAND_KEYS):
+                asked = rows[start : start + _COMMAND_KEYS]
+                for row, value in zip(asked, node.get([names[row] for row in asked]), strict=True):
+                    if value is not None and len(value) == layout.record_bytes:
+                        records[row] = np.frombuffer(value, np.uint8)
+
+        self._ask_each(names, fetch)
         found = layout.check(records, keys)
         records[~found] = 0
         return Lookup(layout.vectors(records), found, asked_at)
 
-    def _fetch(self, keys: npt.NDArray[np.uint8]) -> Iterator[tuple[int, list[Any]]]:
-        names = _names(keys)
-        for start in range(0, len(names), _COMMAND_KEYS):
-            values: list[Any] = self._client.mget(names[start : start + _COMMAND_KEYS])
-            yield start, values
+    def _ask_each(self, names: Sequence[bytes], ask: Callable[[ValkeyNode, Rows], Any]) -> list[TierUnavailable]:
+        """Ask the servers that hold these names, side by side; returns why some of them did not answer."""
+        failures: list[TierUnavailable] = []
+        if self._must_look:
+            try:
+                self._must_look = False
+                self._servers.look()
+            except TierUnavailable as error:
+                failures.append(error)
+        placed = self._servers.place(names)
+        if sum(len(rows) for _, rows in placed) < len(names):
+            self._must_look = True
+            failures.append(TierUnavailable("the shared tier's cluster has no node for some keys"))
+        # One is asked right here: a thread would only be waited for.
+        others = [self._askers.submit(ask, node, rows) for node, rows in placed[1:]]
+        answers: list[Callable[[], Any]] = [future.result for future in others]
+        if placed:
+            answers.insert(0, lambda: ask(*placed[0]))
+        for answer in answers:
+            try:
+                answer()
+            except TierUnavailable as error:
+                self._must_look = True
+                failures.append(error)
+        return failures
 
     def put_many(
         self,
@@ -175,28 +161,46 @@ class ValkeyTier:
                 self._store(put)
 
     def _store(self, put: _Put) -> None:
-        if not self._breaker.allow():
-            put.stored.set_exception(TierUnavailable("the shared tier is left alone after repeated failures"))
-            return
         try:
-            erased_at = self._client.get(_ERASED + put.space.prefix)
-            alive = np.broadcast_to(erased_at is None or float(erased_at) < np.asarray(put.asked_at), len(put.names))
-            names, records = (
-                [name for name, is_alive in zip(put.names, alive, strict=True) if is_alive],
-                put.records[alive],
-            )
-            for start in range(0, len(names), _COMMAND_KEYS):
-                self._set_new(names[start : start + _COMMAND_KEYS], records[start : start + _COMMAND_KEYS])
-        except self._failures as error:
-            self._note_failure(error)
-            put.stored.set_exception(TierUnavailable(f"the shared tier failed: {error}"))
+            self._store_alive(put)
+        except TierUnavailable as error:
+            put.stored.set_exception(error)
         else:
-            self._breaker.note_success()
             put.stored.set_result(None)
 
-    def _set_new(self, names: list[bytes], records: npt.NDArray[np.uint8]) -> None:
+    def _store_alive(self, put: _Put) -> None:
+        """Store what was not erased after it was asked for.
+
+        Raises:
+            TierUnavailable: a server did not take its part; the others have theirs.
+        """
+        erased: list[Any] = []
+        marker = [_ERASED + put.space.prefix]
+        failures = self._ask_each(marker, lambda node, _: erased.extend(node.get(marker)))
+        if failures:
+            raise failures[-1]
+        erased_at = erased[0]
+        alive = np.broadcast_to(erased_at is None or float(erased_at) < np.asarray(put.asked_at), len(put.names))
+        rows = np.flatnonzero(alive)
+        names = [put.names[row] for row in rows]
+        records = put.records[rows]
+
+        def store(node: ValkeyNode, held: Rows) -> None:
+            for start in range(0, len(held), _COMMAND_KEYS):
+                part = held[start : start + _COMMAND_KEYS]
+                chosen = [names[row] for row in part]
+                node.ask(lambda client: self._set_new(client, chosen, records[part]))  # noqa: B023 - called at once
+
+        failures = self._ask_each(names, store)
+        if any(isinstance(failure, SlotMoved) for failure in failures):
+            self._servers.look(patiently=True)
+            failures = self._ask_each(names, store)
+        if failures:
+            raise failures[-1]
+
+    def _set_new(self, client: redis.Redis, names: Sequence[bytes], records: npt.NDArray[np.uint8]) -> None:
         """Set what is not there: neither a record of another writer, nor a tombstone."""
-        pipeline = self._client.pipeline(transaction=False)
+        pipeline = client.pipeline(transaction=False)
         for name, record in zip(names, records, strict=True):
             pipeline.set(name, record.tobytes(), nx=True, ex=self._settings.time_to_live_s)
         pipeline.execute()
@@ -205,41 +209,87 @@ class ValkeyTier:
         """Erase contents; for `tombstone_s` they don't come back. Returns how many were there.
 
         Raises:
-            TierUnavailable: the server did not confirm it.
+            TierUnavailable: a server did not confirm it.
         """
-        names = _names(pack_keys(space.prefix, hashes))
-        try:
-            return sum(
-                self._bury(names[start : start + _COMMAND_KEYS]) for start in range(0, len(names), _COMMAND_KEYS)
-            )
-        except self._failures as error:
-            self._note_failure(error)
-            raise TierUnavailable(f"the shared tier did not confirm the erasure: {error}") from error
+        return self._bury(_names(pack_keys(space.prefix, hashes)))
 
     def erase_space(self, space: SpaceKey) -> int:
         """Erase a whole space of one tenant; returns how many records it had.
 
         Raises:
-            TierUnavailable: the server did not confirm it.
+            TierUnavailable: a server did not confirm it.
         """
-        client = self._patient_client
-        erased = 0
-        try:
-            client.set(_ERASED + space.prefix, repr(time.time()), ex=self._settings.tombstone_s)
-            pattern = _NAMESPACE + _escape(space.prefix) + b"*"
-            held = [
-                name for name in client.scan_iter(match=pattern, count=1000) if len(name) == len(_NAMESPACE) + KEY_BYTES
-            ]
-            for start in range(0, len(held), _COMMAND_KEYS):
-                erased += self._bury(held[start : start + _COMMAND_KEYS])
-        except self._failures as error:
-            self._note_failure(error)
-            raise TierUnavailable(f"the shared tier did not confirm the erasure: {error}") from error
+        self._look_for_erasure()
+        marker = [_ERASED + space.prefix]
+        pattern = _NAMESPACE + _escape(space.prefix) + b"*"
+        erased_at = repr(time.time())
+        for node, _ in self._confirmed_place(marker):
+            node.ask_patiently(lambda client: client.set(marker[0], erased_at, ex=self._settings.tombstone_s))
+        held: list[bytes] = []
+        for node in self._servers.nodes():
+            held += node.ask_patiently(
+                lambda client: [
+                    name
+                    for name in client.scan_iter(match=pattern, count=1000)
+                    if len(name) == len(_NAMESPACE) + KEY_BYTES
+                ]
+            )
+        return self._bury(held)
+
+    def compact(self) -> None:
+        """Overwrite what the servers' buffers and freed memory may still hold of erased records.
+
+        Replies and commands lie in buffers of our connections until something else does, and freed memory is not wiped;
+        zeros of many sizes take their place. That reaches what this process had a hand in, as far as was measured; the
+        buffers of other machines' connections, the servers' replicas and their files are the operator's.
+
+        Raises:
+            TierUnavailable: a server did not confirm it.
+        """
+        self._look_for_erasure()
+        for node in self._servers.nodes():
+            node.scrub()
+
+    def _look_for_erasure(self) -> None:
+        """Know every server that may hold something.
+
+        Raises:
+            TierUnavailable: none says.
+        """
+        self._servers.look(patiently=True)
+
+    def _confirmed_place(self, names: Sequence[bytes]) -> list[tuple[ValkeyNode, Rows]]:
+        """Return the servers that hold these names, all of them.
+
+        Raises:
+            TierUnavailable: some names lie nowhere now.
+        """
+        placed = self._servers.place(names)
+        if sum(len(rows) for _, rows in placed) < len(names):
+            raise TierUnavailable("the shared tier did not confirm the erasure: its cluster has no node for some keys")
+        return placed
+
+    def _bury(self, names: Sequence[bytes]) -> int:
+        """Erase by name; every server that can is told before one that can't is reported.
+
+        Raises:
+            TierUnavailable: a server did not confirm it.
+        """
+        self._look_for_erasure()
+        erased, failures = 0, []
+        for node, rows in self._confirmed_place(names):
+            try:
+                for start in range(0, len(rows), _COMMAND_KEYS):
+                    chosen = [names[row] for row in rows[start : start + _COMMAND_KEYS]]
+                    erased += node.ask_patiently(lambda client: self._bury_in(client, chosen))  # noqa: B023 - called at once
+            except TierUnavailable as error:
+                failures.append(error)
+        if failures:
+            raise TierUnavailable(f"the shared tier did not confirm the erasure: {failures[0]}") from failures[0]
         return erased
 
-    def _bury(self, names: list[bytes]) -> int:
+    def _bury_in(self, client: redis.Redis, names: Sequence[bytes]) -> int:
         """Overwrite records with zeros where they lie in the server's memory, then put tombstones in their place."""
-        client = self._patient_client
         sizes = client.pipeline(transaction=False)
         for name in names:
             sizes.strlen(name)
@@ -252,80 +302,16 @@ class ValkeyTier:
         burial.execute()
         return sum(length > 0 for length in lengths)
 
-    def compact(self) -> None:
-        """Overwrite what the server's buffers and freed memory may still hold of erased records.
-
-        Replies and commands lie in buffers of our connections until something else does, and freed memory is not wiped;
-        zeros of many sizes take their place. That reaches what this process had a hand in, as far as was measured; the
-        buffers of other machines' connections, the server's replicas and its files are the operator's.
-
-        Raises:
-            TierUnavailable: the server did not confirm it.
-        """
-        client = self._patient_client
-        try:
-            for connected in (self._client, client):
-                self._echo_zeros(connected)
-                connected.connection_pool.disconnect()
-            for _ in range(_SCRUB_ROUNDS):
-                client.ping()  # by then the server has freed what the closed connections held
-                self._fill_with_zeros(client)
-                self._echo_zeros(client)
-            client.memory_purge()
-        except self._failures as error:
-            self._note_failure(error)
-            raise TierUnavailable(f"the shared tier did not confirm the compaction: {error}") from error
-
-    def _echo_zeros(self, client: redis.Redis) -> None:
-        for size in _SCRUB_BYTES:
-            client.echo(bytes(size).decode())
-
-    def _fill_with_zeros(self, client: redis.Redis) -> None:
-        """Let zeros lie in freed memory of every size for a moment."""
-        names = []
-        pipeline = client.pipeline(transaction=False)
-        for size in _SCRUB_BYTES:
-            for number in range(min(_SCRUB_MAX_VALUES, 1 + _SCRUB_BYTES[-1] // size)):
-                names.append(_SCRUB + b"%d:%d" % (size, number))
-                pipeline.set(names[-1], bytes(size), ex=_SCRUB_EXPIRE_S)
-        pipeline.execute()
-        client.delete(*names)
-
-    def _note_failure(self, error: BaseException) -> None:
-        was_open = self._breaker.is_open
-        self._breaker.note_failure()
-        if self._breaker.is_open and not was_open:
-            _log.warning("the shared tier is left alone for a while: %s", error)
-
     def close(self) -> None:
-        """Store what is queued, as far as the server answers, and close the connections; twice does nothing."""
+        """Store what is queued, as far as the servers answer, and close the connections; twice does nothing."""
         with self._queue_lock:
             if self._closed:
                 return
             self._closed = True
             self._queue.put(None)
         self._thread.join()
-        self._client.close()
-        self._patient_client.close()
-
-
-def _connect(url: str, *, max_wait_ms: int) -> redis.Redis:
-    """Make a client that waits no longer than told and does not retry by itself."""
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    wait_s = max_wait_ms / 1000
-    if url.startswith("valkey"):
-        url = "redis" + url.removeprefix("valkey")
-    options: dict[str, Any] = {"socket_timeout": wait_s, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
-    if not url.startswith("unix:"):
-        options["socket_connect_timeout"] = wait_s
-    try:
-        client: redis.Redis = redis.Redis.from_url(url, **options)
-    except ValueError as error:
-        raise CacheRequestError(f"the URL of the shared tier can't be read: {error}") from error
-    return client
+        self._askers.shutdown()
+        self._servers.close()
 
 
 def _names(keys: npt.NDArray[np.uint8]) -> list[bytes]:

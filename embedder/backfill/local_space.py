@@ -223,6 +223,6 @@ def _open_cache(settings: ServeSettings, stack: ExitStack) -> VectorCache:
 
 
 def _load(settings: ServeSettings, stack: ExitStack) -> Encoder:
-    from embedder.server.build import open_encoder  # imports torch, which takes seconds
+    from embedder.server.encoder_opening import open_encoder  # imports torch, which takes seconds
 
     return open_encoder(settings, start_decoder(settings, stack))

@@ -106,8 +106,9 @@ class AdminService(pb_grpc.AdminServiceServicer):
 
     def GetLimits(self, request: pb.GetLimitsRequest, context: grpc.ServicerContext) -> pb.GetLimitsResponse:
         """Show the limits that contents and calls must keep."""
-        settings = self._gate.get().settings
-        return pb.GetLimitsResponse(limits={name: getattr(settings, name) for name in _LIMITS})
+        runtime = self._gate.get()
+        limits = {name: getattr(runtime.settings, name) for name in _LIMITS}
+        return pb.GetLimitsResponse(limits=limits, cache_id=runtime.cache_id)
 
 
 def _state_of(*, is_aliased: bool) -> SpaceState:

@@ -8,6 +8,7 @@ from embedder.config import ServeSettings
 from embedder.errors import ConfigurationError
 from embedder.savings.plan import load_plan
 from embedder.server.answer_desk import AnswerDesk
+from embedder.server.cache_identity import load_cache_id
 from embedder.server.compose import open_uploads
 from embedder.server.metering import watch
 from embedder.server.parts import (
@@ -57,6 +58,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
         directory=host,
         cache=cache,
         shared_cache=shared,
+        cache_id=load_cache_id(settings.data_dir),
         heads=heads,
         indexes=indexes,
         ledger=ledger,

@@ -42,7 +42,7 @@ def open_composites(
     Raises:
         ConfigurationError: the fusion that the settings name can't be used.
     """
-    secret, info = load_domain_secret(settings.data_dir), engine.info
+    secret, info = load_domain_secret(settings.data_dir, settings.domain_key_file), engine.info
     parts = Parts(
         encoder=encoder,
         cache=cache,
@@ -59,7 +59,7 @@ def open_composites(
 
 def every_key(settings: ServeSettings, space_digest: bytes, dim: int, fusions: FusionLibrary) -> list[SpaceKey]:
     """Return the key ranges of a space: of contents of one medium, and of clips and posts as these settings and any fusion make them."""
-    secret = load_domain_secret(settings.data_dir)
+    secret = load_domain_secret(settings.data_dir, settings.domain_key_file)
     video_identity = _video_settings(settings).sampling.identity
     made: list[Fusion] = [MeanFusion(settings.post_field_weights), *fusions.of_space(space_digest)]
     digests = [

@@ -38,6 +38,7 @@ class Runtime:
     observer: ServiceObserver
     answers: AnswerDesk
     shared_cache: ValkeyTier | None = None
+    cache_id: str = ""
     started_at: float = field(default_factory=time.time)
 
     @property

@@ -128,7 +128,9 @@ def _open_engine(settings: ServeSettings, parts: SharedParts, encoder: TowerEnco
     return Engine(
         encoder,
         cache=parts.cache,
-        space=space_key(load_domain_secret(settings.data_dir), encoder.info.space_digest, encoder.info.dim),
+        space=space_key(
+            load_domain_secret(settings.data_dir, settings.domain_key_file), encoder.info.space_digest, encoder.info.dim
+        ),
         ledger=SpaceAccount(parts.ledger, space=settings.space),
         settings=engine_settings(settings),
         meter=meter,

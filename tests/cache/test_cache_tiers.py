@@ -14,6 +14,7 @@ from embedder_cache.memory_tier import MemoryTier
 from embedder_cache.tiered import TieredCache
 from embedder_cache.valkey_tier import ValkeySettings, ValkeyTier
 from embedder_client.content_hash import hash_text, hash_texts
+from tests.valkey_cluster import running_cluster
 
 DIM = 40
 SPACE = space_key(b"tiers", bytes(32), DIM)
@@ -27,18 +28,26 @@ def server_url() -> Iterator[str]:
         yield server.connection_url
 
 
-@pytest.fixture(params=["lmdb", "memory", "valkey", "tiered"])
+@pytest.fixture(scope="module")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(params=["lmdb", "memory", "valkey", "cluster", "tiered"])
 def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CacheTier]:
-    def valkey() -> ValkeyTier:
-        url = request.getfixturevalue("server_url")
-        tier = ValkeyTier(ValkeySettings(url, max_wait_ms=2000))
-        tier._client.flushall()
+    def valkey(servers: str = "server_url") -> ValkeyTier:
+        tier = ValkeyTier(ValkeySettings(request.getfixturevalue(servers), max_wait_ms=2000))
+        tier._servers.look(patiently=True)
+        for node in tier._servers.nodes():
+            node.client.flushall()
         return tier
 
     makers: dict[str, Callable[[], CacheTier]] = {
         "lmdb": lambda: VectorCache.open(tmp_path / "cache"),
         "memory": MemoryTier,
         "valkey": valkey,
+        "cluster": lambda: valkey("cluster_url"),
         "tiered": lambda: TieredCache(VectorCache.open(tmp_path / "cache"), valkey()),
     }
     made = makers[request.param]()

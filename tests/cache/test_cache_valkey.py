@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ HASHES = hash_texts(f"text {number}" for number in range(40))
 VECTORS = np.random.default_rng(2).standard_normal((40, DIM)).astype(np.float16)
 
 
+def _client(tier: ValkeyTier) -> Any:
+    """The connection to the one server of a tier."""
+    (node,) = tier._servers.nodes()
+    return node.client
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[ValkeyServer]:
     with ValkeyServer() as running:
@@ -33,7 +40,7 @@ def server() -> Iterator[ValkeyServer]:
 @pytest.fixture
 def tier(server: ValkeyServer) -> Iterator[ValkeyTier]:
     made = ValkeyTier(ValkeySettings(server.connection_url, max_wait_ms=2000))
-    made._client.flushall()
+    _client(made).flushall()
     yield made
     made.close()
 
@@ -47,9 +54,9 @@ def silent_url() -> Iterator[str]:
 
 def test_a_damaged_record_of_the_server_is_a_miss(tier: ValkeyTier) -> None:
     tier.put_many(SPACE, HASHES, VECTORS).result(5)
-    names = sorted(tier._client.keys())
-    tier._client.setrange(names[0], 100, b"damage")
-    tier._client.set(names[1], b"too short")
+    names = sorted(_client(tier).keys())
+    _client(tier).setrange(names[0], 100, b"damage")
+    _client(tier).set(names[1], b"too short")
     lookup = tier.get_many(SPACE, HASHES)
     assert lookup.found.sum() == 38
     assert np.array_equal(lookup.vectors[lookup.found], VECTORS[lookup.found])
@@ -58,7 +65,7 @@ def test_a_damaged_record_of_the_server_is_a_miss(tier: ValkeyTier) -> None:
 
 def test_records_expire(tier: ValkeyTier) -> None:
     tier.put_many(SPACE, HASHES, VECTORS).result(5)
-    assert 0 < tier._client.ttl(tier._client.keys()[0]) <= ValkeySettings("").time_to_live_s
+    assert 0 < _client(tier).ttl(_client(tier).keys()[0]) <= ValkeySettings("").time_to_live_s
 
 
 def test_a_dead_server_is_a_miss_and_then_left_alone() -> None:

@@ -146,9 +146,9 @@ def test_large_video_is_looked_up_before_it_travels(uploader: Client, running: R
     path.unlink()
     path.write_bytes(noise)  # the same bytes in another file
     calls: list[str] = []
-    channel = uploader._connection.methods
+    channel = uploader._ways().way(None).connection.methods
     monitored = {name: _noting(calls, name, method) for name, method in channel.items()}
-    object.__setattr__(uploader._connection, "methods", monitored)
+    object.__setattr__(uploader._ways().way(None).connection, "methods", monitored)
     again = uploader.embed(["a text beside it", VideoFile(path)])
     assert sorted(calls) == ["Embed", "Lookup"]  # no EmbedUpload
     assert np.array_equal(again.vectors, first.vectors)

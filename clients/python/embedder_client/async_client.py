@@ -9,7 +9,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -24,22 +23,24 @@ import grpc.aio
 
 from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client.channel import Connection, channel_credentials, open_connection
+from embedder_client.asynchronous import AsyncReplicas, AsyncSending, AsyncService, check_target, remaining_s
+from embedder_client.channel import call_metadata
+from embedder_client.content_hash import hash_text
 from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
-from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, EmbedderClientError, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.homes import Homes
 from embedder_client.layouts import LayoutCache
-from embedder_client.plans import Calls, Plan, Rpc
-from embedder_client.pushback import wait_before_retry_s
+from embedder_client.plans import Calls, Known, Plan, Rpc
 from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.savings import SavingsReport
+from embedder_client.sending import Way, Ways
 from embedder_client.settings import ClientSettings
 from embedder_client.stream_ending import StreamEnding
-from embedder_client.streams import StreamWindow
+from embedder_client.streams import StreamWindow, bulk_options
 from embedder_client.tracing import Metadata, call_tracing
 
 Result = TypeVar("Result")
@@ -53,15 +54,19 @@ class AsyncClient:
 
     Args:
         target: where the service listens, as gRPC names it: "host:port", "dns:///name:port", "unix:path".
+        locality: send each content to its home among several replicas; see `Client`.
         settings: how to connect, wait and split.
     """
 
-    def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
+    def __init__(
+        self, target: str = "127.0.0.1:50051", *, locality: bool = False, settings: ClientSettings | None = None
+    ) -> None:
         self.target = target
         self.settings = settings or ClientSettings()
+        self._locality = locality
         self._tracing = call_tracing(self.settings, target)
-        self._credentials = channel_credentials(target, self.settings)
-        self._connection: Connection | None = None
+        check_target(target, self.settings, locality=locality)
+        self._service: AsyncService | AsyncReplicas | None = None
         self._closed = False
         self._layouts = LayoutCache()
 
@@ -76,15 +81,15 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the channel; calls in flight end with ConnectionFailed."""
         self._closed = True
-        connection, self._connection = self._connection, None  # gRPC's poller thread ends with its last channel.
-        if connection is not None:
-            await connection.channel.close()
+        service, self._service = self._service, None  # gRPC's poller thread ends with its last channel.
+        if service is not None:
+            await service.close()
 
     async def embed(
         self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
     ) -> EmbedResult:
         """Embed contents; see `Client.embed`."""
-        return await self._run(embed_plan.embed(self.settings, contents, options))
+        return await self._run(embed_plan.embed(self.settings, contents, options, await self._homes()))
 
     def embed_stream(
         self,
@@ -92,11 +97,12 @@ class AsyncClient:
         **options: Unpack[declared.EmbedStreamOptions],
     ) -> AsyncIterator[EmbedResult]:
         """Embed many batches over one stream; see `Client.embed_stream`. The batches may come asynchronously."""
-        return self._stream(StreamWindow(self.settings, options), batches)
+        declared.check_options(declared.EmbedStreamOptions, options)
+        return self._stream(options, batches)
 
     async def lookup(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.LookupOptions]) -> LookupResult:
         """Read vectors by content hash; see `Client.lookup`."""
-        return await self._run(plans.lookup(self.settings, hashes, options))
+        return await self._run(plans.lookup(self.settings, hashes, options, await self._homes()))
 
     async def predict(
         self,
@@ -105,21 +111,22 @@ class AsyncClient:
         **options: Unpack[declared.PredictOptions],
     ) -> PredictResult:
         """Score contents, or `hashes`, with several heads at once; see `Client.predict`."""
-        return await self._run(plans.predict(self.settings, contents, heads, options, layouts=self._layouts))
+        known = Known(self._layouts, await self._homes())
+        return await self._run(plans.predict(self.settings, contents, heads, options, known=known))
 
     async def score(self, query: ContentLike | None = None, **options: Unpack[declared.ScoreOptions]) -> ScoreResult:
         """Score candidates for one query or user; see `Client.score`."""
-        return await self._run(plans.score(self.settings, query, options))
+        return await self._run(plans.score(self.settings, query, options, await self._homes()))
 
     async def retrieve(
         self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]
     ) -> RetrieveResult:
         """Find the items of an index that are nearest to each query."""
-        return await self._run(plans.retrieve(self.settings, index, queries, options))
+        return await self._run(plans.retrieve(self.settings, index, queries, options, await self._homes()))
 
     async def recommend(self, index: str, **options: Unpack[declared.RecommendOptions]) -> RecommendResult:
         """Find items like those of a history; see `Client.recommend`."""
-        return await self._run(plans.recommend(self.settings, index, options))
+        return await self._run(plans.recommend(self.settings, index, options, await self._homes()))
 
     def answer(
         self, index: str, question: str, **options: Unpack[declared.AnswerOptions]
@@ -169,72 +176,80 @@ class AsyncClient:
 
     async def _ask(self, calls: Calls, deadline: float) -> list[Any]:
         """Ask one method, in a span of its own where calls are traced."""
+        ways = await self._ways()
         with self._traced(calls.rpc, requests=len(calls.requests)) as metadata:
-            return await self._send_all(calls, deadline, metadata)
+            return await self._send_all(calls.rpc, ways.of(calls), deadline, metadata)
 
-    async def _send_all(self, calls: Calls, deadline: float, metadata: Metadata) -> list[Any]:
-        """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
-        method = self._method(calls.rpc)
+    async def _send_all(
+        self, rpc: Rpc, ways: Sequence[tuple[Any, Way]], deadline: float, metadata: Metadata
+    ) -> list[Any]:
+        """Send requests, at most `max_requests_in_flight` at a time to one service; returns their answers in order."""
+        window = self.settings.max_requests_in_flight * len({id(way.connection) for _, way in ways})
         answers: list[Any] = []
-        pending: deque[tuple[Any, Any]] = deque()
-
-        def send(request: Any) -> Any:
-            return method(on_wire(request), timeout=max(0.0, deadline - time.monotonic()), metadata=metadata)
-
+        pending: deque[AsyncSending] = deque()
         try:
             with self._errors():
-                for request in calls.requests:
-                    if len(pending) == self.settings.max_requests_in_flight:
-                        answers.append(await self._patiently(send, *pending[0], deadline))
-                        pending.popleft()
-                    pending.append((request, send(request)))
-                return answers + [await self._patiently(send, request, call, deadline) for request, call in pending]
+                for request, way in ways:
+                    if len(pending) == window:
+                        answers.append(await pending[0].answer())
+                        pending.popleft().end()
+                    pending.append(AsyncSending(rpc, request, way, deadline, metadata))
+                return answers + [await sending.answer() for sending in pending]
         finally:
-            for _, call in pending:
-                call.cancel()
-
-    async def _patiently(self, send: Callable[[Any], Any], request: Any, call: Any, deadline: float) -> Any:
-        """Take an answer; while the service is overloaded, wait as long as it asks and send the request again."""
-        attempt = 1
-        while True:
-            try:
-                return await call
-            except grpc.aio.AioRpcError as error:
-                remaining_s = max(0.0, deadline - time.monotonic())
-                wait_s = wait_before_retry_s(
-                    error, attempt=attempt, attempts=self.settings.retry_attempts, remaining_s=remaining_s
-                )
-                if wait_s is None:
-                    raise
-            await asyncio.sleep(wait_s)
-            call, attempt = send(request), attempt + 1
+            for sending in pending:
+                sending.end()
 
     async def _stream(
-        self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch]
+        self, options: declared.EmbedStreamOptions, batches: Iterable[Batch] | AsyncIterable[Batch]
     ) -> AsyncIterator[EmbedResult]:
-        with self._traced(Rpc.EMBED_STREAM) as metadata:
-            async with aclosing(self._exchange(window, batches, metadata)) as results:
-                async for result in results:
-                    yield result
+        if self._locality:
+            exchange = self._embed_side_by_side(options, batches)
+        else:
+            exchange = self._exchange(StreamWindow(self.settings, options), batches)
+        async with aclosing(exchange) as results:
+            async for result in results:
+                yield result
 
-    async def _exchange(
-        self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch], metadata: Metadata
+    async def _embed_side_by_side(
+        self, options: declared.EmbedStreamOptions, batches: Iterable[Batch] | AsyncIterable[Batch]
     ) -> AsyncGenerator[EmbedResult]:
-        call = self._method(Rpc.EMBED_STREAM)(metadata=metadata)
-        ending = StreamEnding(call)
+        """Embed batches whose contents have several homes: calls instead of one stream, a few of them side by side."""
+        chosen = bulk_options(options)
+        pending: deque[asyncio.Task[EmbedResult]] = deque()
         try:
             async for batch in _asynchronous(batches):
-                for request in window.requests(batch):
-                    while window.full:
-                        if (result := window.accept(await self._receive(call, ending, window.timeout_s))) is not None:
-                            yield result
-                    await self._send(call, ending, request, window.timeout_s)
-            await call.done_writing()
-            while window.waiting:
-                if (result := window.accept(await self._receive(call, ending, window.timeout_s))) is not None:
-                    yield result
+                if len(pending) == self.settings.max_requests_in_flight:
+                    yield await pending.popleft()
+                pending.append(asyncio.create_task(self.embed(list(batch), **chosen)))
+            while pending:
+                yield await pending.popleft()
         finally:
-            call.cancel()
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _exchange(
+        self, window: StreamWindow, batches: Iterable[Batch] | AsyncIterable[Batch]
+    ) -> AsyncGenerator[EmbedResult]:
+        connection = (await self._ways()).way(None).connection
+        with self._traced(Rpc.EMBED_STREAM) as metadata:
+            call = connection.methods[Rpc.EMBED_STREAM](metadata=metadata)
+            ending = StreamEnding(call)
+            try:
+                async for batch in _asynchronous(batches):
+                    for request in window.requests(batch):
+                        while window.full:
+                            if (
+                                result := window.accept(await self._receive(call, ending, window.timeout_s))
+                            ) is not None:
+                                yield result
+                        await self._send(call, ending, request, window.timeout_s)
+                await call.done_writing()
+                while window.waiting:
+                    if (result := window.accept(await self._receive(call, ending, window.timeout_s))) is not None:
+                        yield result
+            finally:
+                call.cancel()
 
     async def _send(self, call: Any, ending: StreamEnding, request: Any, timeout_s: float) -> None:
         """Write one request; if the call has ended, the write only knows that it failed, and `ending` knows why."""
@@ -262,18 +277,32 @@ class AsyncClient:
         return error_from_rpc(error, target=self.target)
 
     async def _answer(self, request: Any, timeout_s: float) -> AsyncIterator[AnswerPiece]:
-        with self._traced(Rpc.ANSWER) as metadata:
-            call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=metadata)
-            try:
-                with self._errors():
+        ways = await self._ways()
+        homes = ways.homes()
+        way = ways.way(None if homes is None else homes.of(hash_text(request.question)))
+        deadline = time.monotonic() + timeout_s
+        with self._traced(Rpc.ANSWER) as metadata, self._errors():
+            while True:
+                is_begun = False
+                call = way.connection.methods[Rpc.ANSWER](request, timeout=remaining_s(deadline), metadata=metadata)
+                try:
                     async for message in call:
+                        is_begun = True
                         yield answer_piece(message)
-            finally:
-                call.cancel()
+                    return
+                except grpc.RpcError as error:
+                    # What was said stands: an answer that has begun is not begun anew elsewhere.
+                    wait_s = None if is_begun or homes is None else way.wait_s(error, remaining_s=remaining_s(deadline))
+                    if wait_s is None or self._closed:
+                        raise
+                    await asyncio.sleep(wait_s)
+                finally:
+                    call.cancel()
+                    way.end()
 
     def _traced(self, rpc: Rpc, *, requests: int = 1) -> AbstractContextManager[Metadata]:
         """Open a call's span, where calls are traced; gives the call's metadata."""
-        metadata = self._connected().metadata
+        metadata = call_metadata(self.settings)
         return nullcontext(metadata) if self._tracing is None else self._tracing.call(rpc, metadata, requests=requests)
 
     @contextmanager
@@ -293,16 +322,18 @@ class AsyncClient:
                 raise
             raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
 
-    def _method(self, rpc: Rpc) -> Any:
-        return self._connected().methods[rpc]
+    async def _homes(self) -> Homes | None:
+        """Return where contents are at home among replicas; None where there is one service."""
+        return (await self._ways()).homes()
 
-    def _connected(self) -> Connection:
-        """Return the connection, opened at the first call."""
+    async def _ways(self) -> Ways:
+        """Return the ways of requests; connected at the first call."""
         if self._closed:
             raise ConnectionFailed(f"the client of {self.target} is closed")
-        if self._connection is None:
-            self._connection = open_connection(grpc.aio, self.target, self.settings, self._credentials)
-        return self._connection
+        if self._service is None:
+            kind = AsyncReplicas if self._locality else AsyncService
+            self._service = kind(self.target, self.settings)
+        return await self._service.ways()
 
 
 async def _asynchronous(batches: Iterable[Batch] | AsyncIterable[Batch]) -> AsyncIterator[Batch]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 
 from embedder_client import __version__
 from embedder_client.errors import InvalidRequest
+from embedder_client.replica_addresses import ReplicaAddress
 from embedder_client.settings import ClientSettings
 from embedder_client.v1 import (
     admin_service_pb2_grpc,
@@ -30,6 +31,12 @@ _STUBS: tuple[Callable[[Any], Any], ...] = (
 )
 _LOCAL_SCHEMES = ("unix:", "unix-abstract:")
 _ADDRESS_SCHEMES = ("dns:///", "dns:", "ipv4:", "ipv6:")
+# One that comes back is noticed within a second or so, and one whose machine is gone does not hold a call for long.
+_REPLICA_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -61,6 +68,24 @@ def open_connection(
         if credentials is None
         else api.secure_channel(target, credentials, options)
     )
+    return Connection(channel, channel_methods(channel), call_metadata(settings))
+
+
+def open_replica(api: Any, address: ReplicaAddress, settings: ClientSettings) -> Connection:
+    """Open a channel to one of several replicas; who else can answer is asked at once, so gRPC itself tries nothing again.
+
+    Raises:
+        InvalidRequest: a bearer token would travel in plaintext to another machine.
+    """
+    target = address.target
+    credentials = channel_credentials(target, settings)
+    options = [*channel_options(target, replace(settings, retry_attempts=1)), *_REPLICA_OPTIONS]
+    if credentials is None:
+        channel = api.insecure_channel(target, options)
+    else:
+        if address.host:  # found by DNS: the certificate bears the name, not the number
+            options.append(("grpc.ssl_target_name_override", address.host))
+        channel = api.secure_channel(target, credentials, options)
     return Connection(channel, channel_methods(channel), call_metadata(settings))
 
 

@@ -6,9 +6,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -16,24 +16,27 @@ import grpc
 
 from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client.channel import channel_credentials, open_connection
+from embedder_client.blocking import BlockingReplicas, BlockingService, Sending, remaining_s
+from embedder_client.channel import call_metadata
+from embedder_client.content_hash import hash_text
 from embedder_client.contents import ContentLike
 from embedder_client.decoding import answer_piece
-from embedder_client.encoding import on_wire
 from embedder_client.errors import ConnectionFailed, DeadlineExceeded, Internal
 from embedder_client.heads import AnswerPiece, HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.homes import Homes
 from embedder_client.layouts import LayoutCache
-from embedder_client.plans import Calls, Plan, Rpc
-from embedder_client.pushback import wait_before_retry_s
+from embedder_client.plans import Calls, Known, Plan, Rpc
 from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.savings import SavingsReport
+from embedder_client.sending import Ways
 from embedder_client.settings import ClientSettings
-from embedder_client.streams import StreamWindow
+from embedder_client.streams import StreamWindow, bulk_options
 from embedder_client.tracing import Metadata, call_tracing
 
 Result = TypeVar("Result")
+Batch = Iterable[ContentLike]
 
 
 class Client:
@@ -44,14 +47,18 @@ class Client:
 
     Args:
         target: where the service listens, as gRPC names it: "host:port", "dns:///name:port", "unix:path".
+        locality: send each content to its home among several replicas, whose cache is warm for it, and to the next one when that is
+            gone: "dns:///name:port" with an address for each replica, "dns:///a:port,b:port" or "ipv4:address:port,address:port".
         settings: how to connect, wait and split.
     """
 
-    def __init__(self, target: str = "127.0.0.1:50051", *, settings: ClientSettings | None = None) -> None:
+    def __init__(
+        self, target: str = "127.0.0.1:50051", *, locality: bool = False, settings: ClientSettings | None = None
+    ) -> None:
         self.target = target
         self.settings = settings or ClientSettings()
         self._tracing = call_tracing(self.settings, target)
-        self._connection = open_connection(grpc, target, self.settings, channel_credentials(target, self.settings))
+        self._service = BlockingReplicas(target, self.settings) if locality else BlockingService(target, self.settings)
         self._closed = False
         self._layouts = LayoutCache()
 
@@ -66,7 +73,7 @@ class Client:
     def close(self) -> None:
         """Close the channel; calls in flight end with ConnectionFailed."""
         self._closed = True
-        self._connection.channel.close()
+        self._service.close()
 
     def embed(
         self, contents: Iterable[ContentLike] | None = None, **options: Unpack[declared.EmbedOptions]
@@ -76,7 +83,7 @@ class Client:
         Returns:
             One vector for each content, in order; (n, dim) float16 unless `dtype` says otherwise.
         """
-        return self._run(embed_plan.embed(self.settings, contents, options))
+        return self._run(embed_plan.embed(self.settings, contents, options, self._homes()))
 
     def embed_stream(
         self, batches: Iterable[Iterable[ContentLike]], **options: Unpack[declared.EmbedStreamOptions]
@@ -89,11 +96,12 @@ class Client:
         Returns:
             One result for each batch, in order.
         """
-        return self._stream(StreamWindow(self.settings, options), batches)
+        declared.check_options(declared.EmbedStreamOptions, options)
+        return self._stream(options, batches)
 
     def lookup(self, hashes: bytes | Iterable[bytes], **options: Unpack[declared.LookupOptions]) -> LookupResult:
         """Read vectors by content hash (packed, or one by one); what is not held stands in the result's `wanted`."""
-        return self._run(plans.lookup(self.settings, hashes, options))
+        return self._run(plans.lookup(self.settings, hashes, options, self._homes()))
 
     def predict(
         self,
@@ -108,21 +116,23 @@ class Client:
             heads: names, with a version or alias if wanted ("topic@3"); or name to `top_k`.
             options: see `PredictOptions`.
         """
-        return self._run(plans.predict(self.settings, contents, heads, options, layouts=self._layouts))
+        return self._run(
+            plans.predict(self.settings, contents, heads, options, known=Known(self._layouts, self._homes()))
+        )
 
     def score(self, query: ContentLike | None = None, **options: Unpack[declared.ScoreOptions]) -> ScoreResult:
         """Score hundreds of candidates for one query, or for one user by `user_id`, `history_ids` or `history_hashes`."""
-        return self._run(plans.score(self.settings, query, options))
+        return self._run(plans.score(self.settings, query, options, self._homes()))
 
     def retrieve(
         self, index: str, queries: Iterable[ContentLike], **options: Unpack[declared.RetrieveOptions]
     ) -> RetrieveResult:
         """Find the items of an index that are nearest to each query."""
-        return self._run(plans.retrieve(self.settings, index, queries, options))
+        return self._run(plans.retrieve(self.settings, index, queries, options, self._homes()))
 
     def recommend(self, index: str, **options: Unpack[declared.RecommendOptions]) -> RecommendResult:
         """Find items like those of a history (`history_ids`, `history`), leaving out what the history holds."""
-        return self._run(plans.recommend(self.settings, index, options))
+        return self._run(plans.recommend(self.settings, index, options, self._homes()))
 
     def answer(self, index: str, question: str, **options: Unpack[declared.AnswerOptions]) -> Iterator[AnswerPiece]:
         """Answer a question from an index's documents, piece by piece."""
@@ -174,56 +184,56 @@ class Client:
             return self._send(calls, deadline, metadata)
 
     def _send(self, calls: Calls, deadline: float, metadata: Metadata) -> list[Any]:
-        """Send requests, at most `max_requests_in_flight` at a time; returns their answers in order."""
-        method: Any = self._method(calls.rpc)
+        """Send requests, at most `max_requests_in_flight` at a time to one service; returns their answers in order."""
+        ways = self._ways().of(calls)
+        window = self.settings.max_requests_in_flight * len({id(way.connection) for _, way in ways})
         answers: list[Any] = []
-        pending: deque[tuple[Any, Any]] = deque()
+        pending: deque[Sending] = deque()
         try:
             with self._errors():
-
-                def send(request: Any) -> Any:
-                    return method(on_wire(request), timeout=_remaining_s(deadline), metadata=metadata)
-
-                if len(calls.requests) == 1:  # Blocks on the call itself; a future would start a thread.
-                    request = calls.requests[0]
-                    return [self._patiently(partial(send, request), partial(send, request), deadline)]
-                for request in calls.requests:
-                    if len(pending) == self.settings.max_requests_in_flight:
-                        answers.append(self._patiently(pending[0][1].result, partial(send, pending[0][0]), deadline))
-                        pending.popleft()
-                    future = method.future(on_wire(request), timeout=_remaining_s(deadline), metadata=metadata)
-                    pending.append((request, future))
-                return answers + [
-                    self._patiently(future.result, partial(send, request), deadline) for request, future in pending
-                ]
+                if len(ways) == 1:  # Blocks on the call itself; a future would start a thread.
+                    request, way = ways[0]
+                    pending.append(Sending(calls.rpc, request, way, deadline, metadata))
+                    return [pending[0].answer()]
+                for request, way in ways:
+                    if len(pending) == window:
+                        answers.append(pending[0].answer())
+                        pending.popleft().end()
+                    pending.append(Sending(calls.rpc, request, way, deadline, metadata))
+                    pending[-1].start()
+                return answers + [sending.answer() for sending in pending]
         finally:
-            for _, future in pending:
-                future.cancel()
+            for sending in pending:
+                sending.end()
 
-    def _patiently(self, take: Callable[[], Any], send_again: Callable[[], Any], deadline: float) -> Any:
-        """Take an answer; while the service is overloaded, wait as long as it asks and send the request again."""
-        attempt = 1
-        while True:
-            try:
-                return take()
-            except grpc.RpcError as error:
-                wait_s = wait_before_retry_s(
-                    error, attempt=attempt, attempts=self.settings.retry_attempts, remaining_s=_remaining_s(deadline)
-                )
-                if wait_s is None:
-                    raise
-            time.sleep(wait_s)
-            take, attempt = send_again, attempt + 1
-
-    def _stream(self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]]) -> Iterator[EmbedResult]:
+    def _stream(self, options: declared.EmbedStreamOptions, batches: Iterable[Batch]) -> Iterator[EmbedResult]:
+        if isinstance(self._service, BlockingReplicas):
+            yield from self._embed_side_by_side(options, batches)
+            return
+        window = StreamWindow(self.settings, options)
         with self._traced(Rpc.EMBED_STREAM) as metadata:
             yield from self._exchange(window, batches, metadata)
 
-    def _exchange(
-        self, window: StreamWindow, batches: Iterable[Iterable[ContentLike]], metadata: Metadata
+    def _embed_side_by_side(
+        self, options: declared.EmbedStreamOptions, batches: Iterable[Batch]
     ) -> Iterator[EmbedResult]:
+        """Embed batches whose contents have several homes: calls instead of one stream, a few of them side by side."""
+        chosen = bulk_options(options)
+        pending: deque[Future[EmbedResult]] = deque()
+        pool = ThreadPoolExecutor(self.settings.max_requests_in_flight, thread_name_prefix="call_stream")
+        try:
+            for batch in batches:
+                if len(pending) == self.settings.max_requests_in_flight:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(self.embed, list(batch), **chosen))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _exchange(self, window: StreamWindow, batches: Iterable[Batch], metadata: Metadata) -> Iterator[EmbedResult]:
         outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        call = self._method(Rpc.EMBED_STREAM)(iter(outbox.get, None), metadata=metadata)
+        call = self._ways().way(None).connection.methods[Rpc.EMBED_STREAM](iter(outbox.get, None), metadata=metadata)
         try:
             for batch in batches:
                 for request in window.requests(batch):
@@ -263,18 +273,40 @@ class Client:
             timer.join()
 
     def _answer(self, request: Any, timeout_s: float) -> Iterator[AnswerPiece]:
-        with self._traced(Rpc.ANSWER) as metadata:
-            call = self._method(Rpc.ANSWER)(request, timeout=timeout_s, metadata=metadata)
-            try:
-                with self._errors():
+        homes = self._homes()
+        way = self._ways().way(None if homes is None else homes.of(hash_text(request.question)))
+        deadline = time.monotonic() + timeout_s
+        with self._traced(Rpc.ANSWER) as metadata, self._errors():
+            while True:
+                is_begun = False
+                call = way.connection.methods[Rpc.ANSWER](request, timeout=remaining_s(deadline), metadata=metadata)
+                try:
                     for message in call:
+                        is_begun = True
                         yield answer_piece(message)
-            finally:
-                call.cancel()
+                    return
+                except grpc.RpcError as error:
+                    # What was said stands: an answer that has begun is not begun anew elsewhere.
+                    wait_s = None if is_begun or homes is None else way.wait_s(error, remaining_s=remaining_s(deadline))
+                    if wait_s is None or self._closed:
+                        raise
+                    time.sleep(wait_s)
+                finally:
+                    call.cancel()
+                    way.end()
+
+    def _homes(self) -> Homes | None:
+        """Return where contents are at home among replicas; None where there is one service."""
+        return self._ways().homes()
+
+    def _ways(self) -> Ways:
+        if self._closed:
+            raise ConnectionFailed(f"the client of {self.target} is closed")
+        return self._service.ways()
 
     def _traced(self, rpc: Rpc, *, requests: int = 1) -> AbstractContextManager[Metadata]:
         """Open a call's span, where calls are traced; gives the call's metadata."""
-        metadata = self._connection.metadata
+        metadata = call_metadata(self.settings)
         return nullcontext(metadata) if self._tracing is None else self._tracing.call(rpc, metadata, requests=requests)
 
     @contextmanager
@@ -288,12 +320,3 @@ class Client:
             if not self._closed:
                 raise
             raise ConnectionFailed(f"the client of {self.target} was closed during the call") from error
-
-    def _method(self, rpc: Rpc) -> Any:
-        if self._closed:
-            raise ConnectionFailed(f"the client of {self.target} is closed")
-        return self._connection.methods[rpc]
-
-
-def _remaining_s(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())

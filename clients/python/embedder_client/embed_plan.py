@@ -20,9 +20,11 @@ from embedder_client.contents import (
     content_digest,
     gather_contents,
 )
+from embedder_client.cutting import Cut, cut_contents
 from embedder_client.errors import Internal
+from embedder_client.homes import Home, Homes
 from embedder_client.plans import Calls, Plan, Rpc, Steps
-from embedder_client.results import EmbedResult, ItemFailure
+from embedder_client.results import EmbedResult, ItemFailure, LookupResult
 from embedder_client.settings import ClientSettings
 
 _LOOKUP_KEYS = frozenset(declared.LookupOptions.__annotations__)
@@ -33,17 +35,20 @@ Piece = tuple[Sequence[int], EmbedResult]
 
 
 def embed(
-    settings: ClientSettings, contents: Iterable[ContentLike] | None, options: declared.EmbedOptions
+    settings: ClientSettings,
+    contents: Iterable[ContentLike] | None,
+    options: declared.EmbedOptions,
+    homes: Homes | None = None,
 ) -> Plan[EmbedResult]:
     """Plan Embeds of every content; with `by_hash`, and for what is large, Lookups first."""
     declared.check_options(declared.EmbedOptions, options)
     gathered = gather_contents(contents, options.get("texts"), options.get("images"))
-    run = _EmbedRun(settings, gathered, options)
+    run = _EmbedRun(settings, gathered, options, homes)
     large = run.large_count
     if not large and not options.get("by_hash", False):
-        requests = _requests(settings, encoding.content_messages(gathered), options)
-        steps = plans.batches(Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(gathered))
-        return Plan(steps, plans.call_timeout_s(settings, options, parts=len(requests)))
+        asked = _asked(settings, gathered, options, homes)
+        steps = plans.batches(asked, decoding.embed_result, merging.merge_embeds)
+        return Plan(steps, plans.call_timeout_s(settings, options, parts=asked.cut.longest_line))
     # What can't travel is refused before anything is sent, or named.
     encoding.content_messages([content for content in gathered if not _is_large(content, settings)])
     # Each large content may have to travel, and a video takes its time to be decoded.
@@ -56,8 +61,15 @@ def embed(
 class _EmbedRun:
     """One call with large contents, or by hash."""
 
-    def __init__(self, settings: ClientSettings, contents: Sequence[Content], options: declared.EmbedOptions) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        contents: Sequence[Content],
+        options: declared.EmbedOptions,
+        homes: Homes | None,
+    ) -> None:
         self._settings = settings
+        self._homes = homes
         self._contents = list(contents)
         self._options = options
         self._by_hash: bool = options.get("by_hash", False)
@@ -71,7 +83,7 @@ class _EmbedRun:
         return sum(
             _is_large(part, self._settings)
             for content in self._contents
-            for part in ([field for _, field in _fields(content)] if isinstance(content, Post) else [content])
+            for part in ([field for _, field in _fields(content)] or [content])
         )
 
     def steps(self) -> Steps[EmbedResult]:
@@ -111,27 +123,37 @@ class _EmbedRun:
 
     def _send_fields(self) -> Steps[None]:
         """Have the large fields of posts known to the service, and put their hashes in their places."""
-        large = {
-            content_digest(field): cast(Large, field)
-            for content in self._contents
-            if isinstance(content, Post)
-            for _, field in _fields(content)
-            if _is_large(field, self._settings)
-        }
+        # A post finds its fields where it is itself at home; so a field that stands in several posts may go to several replicas.
+        large: dict[tuple[str, bytes], tuple[Large, Home | None]] = {}
+        for position, content in enumerate(self._contents):
+            home = self._home_of_post(position)
+            for _, field in _fields(content):
+                if _is_large(field, self._settings):
+                    place = "" if home is None else home.name
+                    large.setdefault((place, content_digest(field)), (cast(Large, field), home))
         if not large:
             return
-        digests = list(large)
-        held = yield from self._lookup(digests)
         # Kept before the post asks for it by its hash.
         options: declared.EmbedOptions = {**self._options, "durable": True, "segment_seconds": None}
         failed: dict[bytes, ItemFailure] = {}
-        for row in held.wanted:
-            answer = yield from self._upload(large[digests[row]], digests[row], options)
-            if answer.failures:
-                failed[digests[row]] = answer.failures[0]
+        for place in {place for place, _ in large}:
+            digests = [digest for where, digest in large if where == place]
+            _, home = large[place, digests[0]]
+            held = yield from self._lookup_at(home, digests)
+            for row in held.wanted:
+                field, _ = large[place, digests[row]]
+                answer = yield from self._upload(field, digests[row], options, home)
+                if answer.failures:
+                    failed[digests[row]] = answer.failures[0]
         for position, content in enumerate(self._contents):
             if isinstance(content, Post):
                 self._contents[position] = self._with_hashes(position, content, failed)
+
+    def _home_of_post(self, position: int) -> Home | None:
+        """Return where a content with fields is at home; None where there is one service, or no field."""
+        if self._homes is None or not isinstance(self._contents[position], Post):
+            return None
+        return self._homes.of(self._digest(position))
 
     def _with_hashes(self, position: int, post: Post, failed: Mapping[bytes, ItemFailure]) -> Post:
         fields: dict[str, Any] = dict(post.fields)
@@ -162,34 +184,55 @@ class _EmbedRun:
             self._digests[position] = content_digest(self._contents[position])
         return self._digests[position]
 
-    def _lookup(self, digests: Sequence[bytes]) -> Steps[Any]:
-        options = cast(
-            declared.LookupOptions, {name: value for name, value in self._options.items() if name in _LOOKUP_KEYS}
-        )
-        result = yield from plans.lookup(self._settings, digests, options).steps
+    def _lookup(self, digests: Sequence[bytes]) -> Steps[LookupResult]:
+        result = yield from plans.lookup(self._settings, digests, self._lookup_options(), self._homes).steps
         return result
+
+    def _lookup_at(self, home: Home | None, digests: Sequence[bytes]) -> Steps[LookupResult]:
+        """Ask one replica about contents that are not at home there."""
+        if home is None:
+            result = yield from self._lookup(digests)
+            return result
+        runs = encoding.split_hashes(b"".join(digests), self._settings)
+        requests = [encoding.lookup_request(run, self._lookup_options()) for run in runs]
+        asked = plans.Asked(Rpc.LOOKUP, requests, Cut(runs, len(digests), [home] * len(runs)))
+        result = yield from plans.batches(asked, decoding.lookup_result, merging.merge_lookups)
+        return result
+
+    def _lookup_options(self) -> declared.LookupOptions:
+        named = {name: value for name, value in self._options.items() if name in _LOOKUP_KEYS}
+        return cast(declared.LookupOptions, named)
 
     def _embed(self, contents: Sequence[Content]) -> Steps[EmbedResult]:
-        requests = _requests(self._settings, encoding.content_messages(contents), self._options)
-        result = yield from plans.batches(
-            Rpc.EMBED, requests, decoding.embed_result, merging.merge_embeds, len(contents)
-        )
+        asked = _asked(self._settings, contents, self._options, self._homes)
+        result = yield from plans.batches(asked, decoding.embed_result, merging.merge_embeds)
         return result
 
-    def _upload(self, content: Large, digest: bytes, options: declared.EmbedOptions) -> Steps[EmbedResult]:
-        (answer,) = yield Calls(Rpc.EMBED_UPLOAD, [encoding.UploadPieces(content, digest, options)])
+    def _upload(
+        self, content: Large, digest: bytes, options: declared.EmbedOptions, home: Home | None = None
+    ) -> Steps[EmbedResult]:
+        if home is None and self._homes is not None:
+            home = self._homes.of(digest)
+        pieces = encoding.UploadPieces(content, digest, options)
+        (answer,) = yield Calls(Rpc.EMBED_UPLOAD, [pieces], None if home is None else [home])
         result = decoding.embed_result(answer.response)
         if len(result) != 1:
             raise Internal(f"one content was uploaded, and the service answered for {len(result)}")
         return result
 
 
-def _requests(settings: ClientSettings, messages: encoding.Messages, options: declared.EmbedOptions) -> list[Any]:
-    return [encoding.embed_request(run, options) for run in encoding.split_messages(messages, settings)]
+def _asked(
+    settings: ClientSettings, contents: Sequence[Content], options: declared.EmbedOptions, homes: Homes | None
+) -> plans.Asked:
+    cut = cut_contents(contents, settings, homes)
+    return plans.Asked(Rpc.EMBED, [encoding.embed_request(run, options) for run in cut.runs], cut)
 
 
-def _fields(post: Post) -> list[tuple[str, Content]]:
-    return [(name, as_content(value)) for name, value in post.fields.items()]
+def _fields(content: Content) -> list[tuple[str, Content]]:
+    """Return the fields of a post; any other content has none."""
+    if not isinstance(content, Post):
+        return []
+    return [(name, as_content(value)) for name, value in content.fields.items()]
 
 
 def _is_large(content: Content, settings: ClientSettings) -> bool:

@@ -71,6 +71,19 @@ class PackedPredictions(Sequence[HeadPrediction]):
             compute_time=Figure(float(self._seconds[number]), Basis.ESTIMATED, "s", _SOURCE),
         )
 
+    def take_contents(self, columns: list[int]) -> PackedPredictions:
+        """Return the predictions of the contents at these columns of `matrix`, in this order."""
+        return PackedPredictions(self.matrix[:, columns], self.parts, self._seconds)
+
+
+def join_packed(parts: Sequence[Sequence[HeadPrediction]]) -> PackedPredictions | None:
+    """Join the predictions of a call's parts as one block; None where they are no blocks, or of different heads."""
+    blocks = [part for part in parts if isinstance(part, PackedPredictions)]
+    if len(blocks) < len(parts) or any(block.parts != blocks[0].parts for block in blocks):
+        return None
+    matrix = np.concatenate([block.matrix for block in blocks], axis=1)
+    return PackedPredictions(matrix, blocks[0].parts, np.sum([block._seconds for block in blocks], axis=0))
+
 
 class LayoutCache:
     """The last layouts that a service told, by the heads that were asked for. Thread-safe."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from embedder_client.errors import ErrorDetails, FailedPrecondition, Internal
 from embedder_client.figures import common_provenance, sum_costs, sum_figures
 from embedder_client.heads import HeadPrediction, PredictResult, RetrieveResult
-from embedder_client.results import EmbedResult, ItemSource, LookupResult, VideoSegments, move_failure, shift_failures
+from embedder_client.layouts import PackedPredictions, join_packed
+from embedder_client.results import (
+    EmbedResult,
+    ItemSource,
+    LookupResult,
+    VideoSegments,
+    move_failure,
+    shift_failures,
+)
 from embedder_client.vectors import join_vectors, take_rows
 
+Batch = TypeVar("Batch", EmbedResult, LookupResult, PredictResult, RetrieveResult)
 Part = TypeVar("Part", EmbedResult, LookupResult)
 
 
@@ -47,25 +56,42 @@ def place_embeds(pieces: Sequence[tuple[Sequence[int], EmbedResult]], items: int
         FailedPrecondition: the space changed between the parts.
     """
     joined = merge_embeds([answer for _, answer in pieces])
-    rows = {position: row for row, position in enumerate(_positions(pieces))}
-    order = [rows[position] for position in range(items)]
-    place = {row: position for position, row in enumerate(order)}
-    return EmbedResult(
-        packed=take_rows(joined.packed, order),
-        sources=[joined.sources[row] for row in order],
-        failures=sorted(
-            (move_failure(failure, place[failure.index]) for failure in joined.failures if failure.index in place),
-            key=lambda failure: failure.index,
-        ),
-        provenance=joined.provenance,
-        cost=joined.cost,
-        segments={place[row]: segments for row, segments in joined.segments.items() if row in place},
-        additional=[place_embeds([(list(_positions(pieces)), further)], items) for further in joined.additional],
+    rows = {position: row for row, position in enumerate(p for positions, _ in pieces for p in positions)}
+    return take_items(joined, [rows[position] for position in range(items)])
+
+
+def take_items(joined: Batch, rows: list[int]) -> Batch:
+    """Return the answer about the contents at these rows, in this order; rows that are not named are left out."""
+    place = {row: position for position, row in enumerate(rows)}
+    changes: dict[str, Any] = {}
+    if isinstance(joined, LookupResult):
+        changes["wanted"] = sorted(place[row] for row in joined.wanted if row in place)
+    else:
+        changes["sources"] = [joined.sources[row] for row in rows]
+        moved = [move_failure(failure, place[failure.index]) for failure in joined.failures if failure.index in place]
+        changes["failures"] = sorted(moved, key=lambda failure: failure.index)
+    if isinstance(joined, EmbedResult):
+        changes["segments"] = {place[row]: found for row, found in joined.segments.items() if row in place}
+    if isinstance(joined, EmbedResult):
+        changes["additional"] = [take_items(further, rows) for further in joined.additional]
+    if isinstance(joined, LookupResult):
+        changes["additional"] = [take_items(further, rows) for further in joined.additional]
+    if isinstance(joined, PredictResult):
+        changes["predictions"] = _take_contents(joined.predictions, rows)
+    if isinstance(joined, RetrieveResult):
+        changes["results"] = [joined.results[row] for row in rows]
+    elif joined.packed is not None:
+        changes["packed"] = take_rows(joined.packed, rows)
+    return replace(joined, **changes)
+
+
+def _take_contents(predictions: Sequence[HeadPrediction], rows: list[int]) -> Sequence[HeadPrediction]:
+    if isinstance(predictions, PackedPredictions):
+        return predictions.take_contents(rows)
+    return tuple(
+        replace(prediction, scores=prediction.scores[rows], label_indices=prediction.label_indices[rows])
+        for prediction in predictions
     )
-
-
-def _positions(pieces: Sequence[tuple[Sequence[int], EmbedResult]]) -> Iterator[int]:
-    return chain.from_iterable(positions for positions, _ in pieces)
 
 
 def as_embed(held: LookupResult) -> EmbedResult:
@@ -137,9 +163,8 @@ def merge_predicts(parts: Sequence[PredictResult]) -> PredictResult:
         raise Internal("the parts of one call came back with different numbers of heads")
     packed = [part.packed for part in parts if part.packed is not None]
     return PredictResult(
-        predictions=tuple(
-            _join_predictions(pieces) for pieces in zip(*(part.predictions for part in parts), strict=True)
-        ),
+        predictions=join_packed([part.predictions for part in parts])
+        or tuple(_join_predictions(pieces) for pieces in zip(*(part.predictions for part in parts), strict=True)),
         packed=join_vectors(packed) if packed else None,
         sources=[source for part in parts for source in part.sources],
         failures=shift_failures([part.failures for part in parts], [len(part) for part in parts]),

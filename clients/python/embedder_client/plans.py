@@ -7,7 +7,7 @@ and for asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -16,20 +16,22 @@ from google.protobuf.message import Message
 
 from embedder_client import decoding, encoding, merging
 from embedder_client import options as declared
-from embedder_client.content_hash import HASH_BYTES
-from embedder_client.contents import ContentLike, as_content, gather_contents, pack_hashes
+from embedder_client.content_hash import hash_text
+from embedder_client.contents import ContentLike, as_content, content_digest, gather_contents, pack_hashes
+from embedder_client.cutting import Cut, cut_contents, cut_hashes
 from embedder_client.errors import Internal, InvalidRequest
 from embedder_client.heads import HeadList, PredictResult, RecommendResult, RetrieveResult, ScoreResult
+from embedder_client.homes import Home, Homes
 from embedder_client.layouts import LayoutCache
 from embedder_client.reports import CacheStats, SpaceList
-from embedder_client.results import LookupResult
+from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.savings import SavingsReport
 from embedder_client.savings_decoding import savings_report
 from embedder_client.settings import ClientSettings
 from embedder_client.v1 import admin_service_pb2, head_service_pb2
 
 Result = TypeVar("Result")
-Batch = TypeVar("Batch", bound=Sized)
+Batch = TypeVar("Batch", EmbedResult, LookupResult, PredictResult, RetrieveResult)
 
 
 class Rpc(StrEnum):
@@ -59,6 +61,22 @@ class Calls:
 
     rpc: Rpc
     requests: Sequence[Message | encoding.UploadPieces]
+    homes: Sequence[Home] | None = None
+    """Where each request goes; None means to the one service, or to any replica, or where the RPC changes something to each."""
+
+
+EVERYWHERE = frozenset({Rpc.SET_ALIAS, Rpc.DELETE_CONTENTS})
+"""What changes every replica: such requests go to each of them, and each must confirm."""
+ONE_REPLICAS_OWN = frozenset({Rpc.GET_SAVINGS, Rpc.GET_CACHE_STATS})
+"""What one replica says of itself alone: several have no common answer."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a client has learned of the service: layouts of packed answers, and where several replicas are contents' homes."""
+
+    layouts: LayoutCache
+    homes: Homes | None = None
 
 
 Steps = Generator[Calls, list[Any], Result]
@@ -73,14 +91,17 @@ class Plan(Generic[Result]):
 
 
 def lookup(
-    settings: ClientSettings, hashes: bytes | Iterable[bytes], options: declared.LookupOptions
+    settings: ClientSettings,
+    hashes: bytes | Iterable[bytes],
+    options: declared.LookupOptions,
+    homes: Homes | None = None,
 ) -> Plan[LookupResult]:
     """Plan Lookups of every hash."""
     declared.check_options(declared.LookupOptions, options)
-    packed = pack_hashes(hashes)
-    requests = [encoding.lookup_request(run, options) for run in encoding.split_hashes(packed, settings)]
-    steps = batches(Rpc.LOOKUP, requests, decoding.lookup_result, merging.merge_lookups, len(packed) // HASH_BYTES)
-    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+    cut = cut_hashes(pack_hashes(hashes), settings, homes)
+    requests = [encoding.lookup_request(run, options) for run in cut.runs]
+    steps = batches(Asked(Rpc.LOOKUP, requests, cut), decoding.lookup_result, merging.merge_lookups)
+    return Plan(steps, call_timeout_s(settings, options, parts=cut.longest_line))
 
 
 def predict(
@@ -89,56 +110,68 @@ def predict(
     heads: Sequence[str] | Mapping[str, int],
     options: declared.PredictOptions,
     *,
-    layouts: LayoutCache,
+    known: Known,
 ) -> Plan[PredictResult]:
-    """Plan Predicts of every content or hash with every head; `layouts` remembers those of packed answers."""
+    """Plan Predicts of every content or hash with every head."""
     declared.check_options(declared.PredictOptions, options)
     if not heads:
         raise InvalidRequest("no head was given: at least one is needed")
-    runs: Sequence[encoding.Messages | bytes]
+    cut: Cut[encoding.Messages] | Cut[bytes]
     hashes, texts, images = options.get("hashes"), options.get("texts"), options.get("images")
     if hashes is None:
-        messages = encoding.content_messages(gather_contents(contents, texts, images))
-        runs, items = encoding.split_messages(messages, settings), len(messages)
+        cut = cut_contents(gather_contents(contents, texts, images), settings, known.homes)
     elif contents is None and texts is None and images is None:
-        packed = pack_hashes(hashes)
-        runs, items = encoding.split_hashes(packed, settings), len(packed) // HASH_BYTES
+        cut = cut_hashes(pack_hashes(hashes), settings, known.homes)
     else:
         raise InvalidRequest("give contents or hashes, not both; a ContentHash may stand among contents")
     refs = tuple(heads)
-    known = layouts.digest(refs) if options.get("packed_scores", False) else None
-    requests = [encoding.predict_request(run, heads, options, known_layout=known) for run in runs]
+    layout = known.layouts.digest(refs) if options.get("packed_scores", False) else None
+    requests = [encoding.predict_request(run, heads, options, known_layout=layout) for run in cut.runs]
 
     def decode(message: head_service_pb2.PredictResponse) -> PredictResult:
-        return decoding.predict_result(message, refs, layouts)
+        return decoding.predict_result(message, refs, known.layouts)
 
-    steps = batches(Rpc.PREDICT, requests, decode, merging.merge_predicts, items)
-    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+    steps = batches(Asked(Rpc.PREDICT, requests, cut), decode, merging.merge_predicts)
+    return Plan(steps, call_timeout_s(settings, options, parts=cut.longest_line))
 
 
 def retrieve(
-    settings: ClientSettings, index: str, queries: Iterable[ContentLike], options: declared.RetrieveOptions
+    settings: ClientSettings,
+    index: str,
+    queries: Iterable[ContentLike],
+    options: declared.RetrieveOptions,
+    homes: Homes | None = None,
 ) -> Plan[RetrieveResult]:
     """Plan Retrieves of every query."""
     declared.check_options(declared.RetrieveOptions, options)
-    messages = encoding.content_messages(gather_contents(queries))
-    requests = [encoding.retrieve_request(index, run, options) for run in encoding.split_messages(messages, settings)]
-    steps = batches(Rpc.RETRIEVE, requests, decoding.retrieve_result, merging.merge_retrieves, len(messages))
-    return Plan(steps, call_timeout_s(settings, options, parts=len(requests)))
+    cut = cut_contents(gather_contents(queries), settings, homes)
+    requests = [encoding.retrieve_request(index, run, options) for run in cut.runs]
+    steps = batches(Asked(Rpc.RETRIEVE, requests, cut), decoding.retrieve_result, merging.merge_retrieves)
+    return Plan(steps, call_timeout_s(settings, options, parts=cut.longest_line))
 
 
-def recommend(settings: ClientSettings, index: str, options: declared.RecommendOptions) -> Plan[RecommendResult]:
-    """Plan one Recommend; a history is one thing, so it is never split."""
+def recommend(
+    settings: ClientSettings, index: str, options: declared.RecommendOptions, homes: Homes | None = None
+) -> Plan[RecommendResult]:
+    """Plan one Recommend; a history is one thing, so it is never split, and its home is that of the whole."""
     declared.check_options(declared.RecommendOptions, options)
     request = encoding.recommend_request(index, options)
-    return Plan(_single(Rpc.RECOMMEND, request, decoding.recommend_result), call_timeout_s(settings, options))
+    home = _home_of(homes, request)
+    return Plan(_single(Rpc.RECOMMEND, request, decoding.recommend_result, home), call_timeout_s(settings, options))
 
 
-def score(settings: ClientSettings, query: ContentLike | None, options: declared.ScoreOptions) -> Plan[ScoreResult]:
-    """Plan one Score."""
+def score(
+    settings: ClientSettings, query: ContentLike | None, options: declared.ScoreOptions, homes: Homes | None = None
+) -> Plan[ScoreResult]:
+    """Plan one Score; its home is the query's."""
     declared.check_options(declared.ScoreOptions, options)
-    request = encoding.score_request(None if query is None else as_content(query), options)
-    return Plan(_single(Rpc.SCORE, request, decoding.score_result), call_timeout_s(settings, options))
+    content = None if query is None else as_content(query)
+    request = encoding.score_request(content, options)
+    if content is None or homes is None:
+        home = _home_of(homes, request)
+    else:
+        home = homes.of(content_digest(content))
+    return Plan(_single(Rpc.SCORE, request, decoding.score_result, home), call_timeout_s(settings, options))
 
 
 def answer(
@@ -220,33 +253,43 @@ def call_timeout_s(settings: ClientSettings, options: Mapping[str, Any], *, part
     return timeout_s
 
 
-def _single(rpc: Rpc, request: Message, decode: Callable[[Any], Result]) -> Steps[Result]:
-    (answer,) = yield Calls(rpc, [request])
+def _single(rpc: Rpc, request: Message, decode: Callable[[Any], Result], home: Home | None = None) -> Steps[Result]:
+    answer, *_ = yield Calls(rpc, [request], None if home is None else [home])
     return decode(answer)
 
 
-def batches(
-    rpc: Rpc,
-    requests: Sequence[Message],
-    decode: Callable[[Any], Batch],
-    merge: Callable[[list[Batch]], Batch],
-    items: int,
-) -> Steps[Batch]:
-    """Ask about `items` items in several requests; the answer must hold as many, or rows would be taken for others.
+def _home_of(homes: Homes | None, request: Message) -> Home | None:
+    """Return the home of a request as a whole: the same one each time, and all of them share such requests out."""
+    return None if homes is None else homes.of(hash_text(request.SerializeToString(deterministic=True).hex()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch on its way: the requests of one method, and the cut that they come from."""
+
+    rpc: Rpc
+    requests: Sequence[Message]
+    cut: Cut[Any]
+
+
+def batches(asked: Asked, decode: Callable[[Any], Batch], merge: Callable[[Sequence[Batch]], Batch]) -> Steps[Batch]:
+    """Ask about the items of a cut; the answer must hold as many, or rows would be taken for others.
 
     Where an alias moved to another space between the requests, those that were answered in another space than the last are
     asked again, in the last one's: a call is answered in one space.
     """
-    answers = yield Calls(rpc, requests)
+    cut = asked.cut
+    answers = yield Calls(asked.rpc, asked.requests, cut.homes)
     if stale := _rows_of_another_space(answers):
         space = answers[-1].provenance.space
-        again = yield Calls(rpc, [_in_space(requests[row], space) for row in stale])
-        for row, answer in zip(stale, again, strict=True):
+        requests = [_in_space(asked.requests[row], space) for row in stale]
+        homes = None if cut.homes is None else [cut.homes[row] for row in stale]
+        for row, answer in zip(stale, (yield Calls(asked.rpc, requests, homes)), strict=True):
             answers[row] = answer
     result = merge([decode(answer) for answer in answers])
-    if len(result) != items:
-        raise Internal(f"{items} items were asked about, and the service answered for {len(result)}")
-    return result
+    if len(result) != cut.items:
+        raise Internal(f"{cut.items} items were asked about, and the service answered for {len(result)}")
+    return result if cut.rows is None else merging.take_items(result, cut.rows)
 
 
 def _rows_of_another_space(answers: Sequence[Any]) -> list[int]:

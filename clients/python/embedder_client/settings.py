@@ -56,14 +56,24 @@ class ClientSettings:
     max_receive_bytes: int = 64 * MIB
     """Largest answer that is taken; 256 vectors of 16,384 float32 dimensions are 16 MiB."""
     retry_attempts: int = 5
-    """Attempts in all when the service is unavailable or overloaded, 1 to 5 (gRPC's own maximum); 1 means no retry."""
+    """Attempts in all when the service is unavailable or overloaded, 1 to 5 (gRPC's own maximum); 1 means no retry.
+    With `locality`, an attempt at an unavailable service is a round of all replicas."""
     keepalive_time_s: float = 330.0
     """Ping an idle connection of a waiting call after this; below 300 s, a server with gRPC's defaults hangs up."""
+    health_interval_s: float = 5.0
+    """With `locality`, ask each replica this often whether it serves; one that failed a call is asked each second."""
+    resolve_interval_s: float = 30.0
+    """With `locality`, look the target's names up in DNS this often, and after a failure."""
+    max_load_factor: float = 1.25
+    """With `locality`, how far a replica may be over the mean of what this client has in flight, once it holds more than 1,024 contents;
+    the rest goes to the next on the ring, where it is computed anew unless a shared cache holds it. `math.inf` never moves any."""
     tracer_provider: Any = field(default=None, repr=False)
     """An OpenTelemetry `TracerProvider`: each call is a span, and its trace goes on in the service. None traces nothing."""
 
     def __post_init__(self) -> None:
-        for name in ("timeout_s", "bulk_timeout_s", "keepalive_time_s"):
+        if not self.max_load_factor >= 1:
+            raise InvalidRequest(f"max_load_factor={self.max_load_factor} must be 1 or more")
+        for name in ("timeout_s", "bulk_timeout_s", "keepalive_time_s", "health_interval_s", "resolve_interval_s"):
             if not getattr(self, name) > 0:
                 raise InvalidRequest(f"{name}={getattr(self, name)} must be over 0")
         for name in (

@@ -18,6 +18,11 @@ from embedder_client.settings import ClientSettings
 from embedder_client.v1 import embedding_service_pb2
 
 
+def bulk_options(options: EmbedStreamOptions) -> EmbedStreamOptions:
+    """Return a stream's options: in the bulk lane, unless told otherwise."""
+    return {"lane": "bulk", **options}
+
+
 @dataclass
 class _Batch:
     """One batch of the caller, and the answers to its parts so far."""
@@ -40,7 +45,7 @@ class StreamWindow:
     def __init__(self, settings: ClientSettings, options: EmbedStreamOptions) -> None:
         check_options(EmbedStreamOptions, options)
         self._settings = settings
-        self._options: EmbedStreamOptions = {"lane": "bulk", **options}
+        self._options = bulk_options(options)
         self.timeout_s = call_timeout_s(settings, self._options)
         self._batches: deque[_Batch] = deque()
         self._sent = 0

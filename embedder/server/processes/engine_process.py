@@ -70,7 +70,9 @@ def run_engine(start: Start, control: ControlPipe) -> None:
         engine = Engine(
             encoder,
             cache=cache,
-            space=space_key(load_domain_secret(settings.data_dir), info.space_digest, info.dim),
+            space=space_key(
+                load_domain_secret(settings.data_dir, settings.domain_key_file), info.space_digest, info.dim
+            ),
             ledger=SpaceAccount(ledger, space=settings.space),
             settings=engine_settings(settings),
             shared=open_shared_cache(settings, stack),

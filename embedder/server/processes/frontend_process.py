@@ -24,6 +24,7 @@ from embedder.engine.transport.shared_block import SharedBlock
 from embedder.errors import ConfigurationError
 from embedder.savings.plan import load_plan
 from embedder.server.answer_desk import AnswerDesk
+from embedder.server.cache_identity import load_cache_id
 from embedder.server.compose import open_composites, open_uploads
 from embedder.server.parts import (
     engine_settings,
@@ -124,7 +125,9 @@ class _Frontend:
             preparation,
             cache=cache,
             shared=shared,
-            space=space_key(load_domain_secret(settings.data_dir), info.space_digest, info.dim),
+            space=space_key(
+                load_domain_secret(settings.data_dir, settings.domain_key_file), info.space_digest, info.dim
+            ),
             settings=engine_settings(settings),
             board=board,
             observer=observer.of_space(settings.space),
@@ -147,6 +150,7 @@ class _Frontend:
             directory=FixedSpaces(Spaces([ServedSpace(settings.space, composite)])),
             cache=cache,
             shared_cache=shared,
+            cache_id=load_cache_id(settings.data_dir),
             heads=heads,
             indexes=indexes,
             ledger=ledger,

@@ -149,7 +149,7 @@ class GetLimitsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetLimitsResponse(_message.Message):
-    __slots__ = ("limits",)
+    __slots__ = ("limits", "cache_id")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -158,5 +158,7 @@ class GetLimitsResponse(_message.Message):
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_ID_FIELD_NUMBER: _ClassVar[int]
     limits: _containers.ScalarMap[str, int]
-    def __init__(self, limits: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    cache_id: str
+    def __init__(self, limits: _Optional[_Mapping[str, int]] = ..., cache_id: _Optional[str] = ...) -> None: ...
