@@ -24,6 +24,7 @@ from rich.progress import track
 from benchmarks.common.run import Result, main
 from embedder.encoders.load import load_encoder
 from embedder.media.limits import MediaLimits
+from embedder_heads.index.building import build_index
 from embedder_heads.index.hybrid import Query, SearchMode, SearchOptions, search
 from embedder_heads.index.structures import exact_rows
 from embedder_heads.index.vector_index import VectorIndex
@@ -64,7 +65,7 @@ def measure_index(items: int) -> tuple[Rows, dict[str, float], str]:
     with tempfile.TemporaryDirectory(prefix="embedder-benchmark-") as folder:
         started = time.perf_counter()
         ids = [str(row) for row in range(items)]
-        manifest = VectorIndex.build(
+        manifest = build_index(
             Path(folder), vectors, ids, [{}] * items, space_digest=_SPACE, name="benchmark", version=1
         )
         built_s = time.perf_counter() - started
@@ -132,7 +133,7 @@ def _wordnet(console: Console) -> tuple[Rows, dict[str, float], str]:
     queries = [Query(vector, text) for vector, text in zip(vectors[len(glosses) :], examples, strict=True)]
     ids = [str(row) for row in range(len(glosses))]
     with tempfile.TemporaryDirectory(prefix="embedder-benchmark-") as folder:
-        VectorIndex.build(
+        build_index(
             Path(folder),
             vectors[: len(glosses)],
             ids,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +12,14 @@ import pytest
 from embedder.server.accounting import head_label
 from embedder_client import Client, ContentHash, ItemSource, NumberRange, Rerank, Text, errors, hash_text, hash_texts
 from embedder_heads import Head, HeadKind, HeadManifest, HeadRegistry, Task
+from embedder_heads.recommendation.recommender import TrainedRecommender
 from embedder_heads.training.classification import train_head
 from embedder_heads.training.examples import make_examples
 from embedder_heads.training.interactions import Catalogue
 from embedder_heads.training.options import TrainOptions
 from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
 from embedder_heads.training.vectors import embed_contents
+from tests.faults.hot_swaps import swap_under_load
 
 from .conftest import Running
 from .pictures import as_file, photo
@@ -136,7 +137,7 @@ def test_users_and_ids_are_scored_and_filtered_by_their_index(running: Running, 
     )
     digest, users = running.runtime.spaces.resolve("").digest, {"ann": ["sport 0", "sport 1"]}
     running.runtime.indexes.publish(
-        "paper", vectors, list(items), metadata, space_digest=digest, tower=tower, users=users
+        "paper", vectors, list(items), metadata, space_digest=digest, recommender=TrainedRecommender(tower, users=users)
     )
     _wait_until(lambda: any(index.index == "paper" for index in client.list_heads().indexes))
     hits = client.recommend("paper", user_id="ann", top_k=6).hits
@@ -181,55 +182,9 @@ def test_second_head_on_the_same_contents_encodes_nothing(client: Client) -> Non
 
 
 def test_hot_swaps_under_load_fail_no_call_and_mix_no_versions(running: Running, client: Client) -> None:
-    """Each version's bias is its own number, so that an answer made of two versions would give itself away."""
-    space = running.runtime.spaces.resolve("")
-    registry, swaps = HeadRegistry(running.runtime.settings.heads_path), 60
-
-    def publish(number: int) -> None:
-        manifest = HeadManifest(
-            name="swapped",
-            kind=HeadKind.LINEAR,
-            task=Task.REGRESSION,
-            space_digest=space.digest.hex(),
-            dim=space.info.dim,
-            labels=("number",),
-            thresholds=(),
-            data_digest="0" * 64,
-        )
-        tensors = {"weight": np.zeros((1, space.info.dim), np.float32), "bias": np.full(1, number, np.float32)}
-        registry.publish(Head(manifest, tensors), alias="prod")
-        running.runtime.heads.refresh()
-
-    publish(1)
-    client.embed(SPORT)
-    stop, faults, seen = threading.Event(), [], [set[int](), set[int]()]
-
-    def ask(versions: set[int], packed: bool) -> None:
-        while not stop.is_set():
-            try:
-                result = client.predict(SPORT, ["swapped", "swapped@prod"], packed_scores=packed)
-            except errors.EmbedderClientError as error:
-                faults.append(repr(error))
-                continue
-            bare, prod = result.predictions
-            if {*bare.scores.ravel().tolist()} != {float(bare.version)}:
-                faults.append(f"version {bare.version} said {bare.scores}")
-            if {*prod.scores.ravel().tolist()} != {float(prod.version)}:
-                faults.append(f"version {prod.version} said {prod.scores}")
-            versions.add(bare.version)
-
-    threads = [threading.Thread(target=ask, args=(seen[packed], bool(packed))) for packed in (0, 1)]
-    for thread in threads:
-        thread.start()
-    try:
-        for number in range(2, swaps + 2):
-            publish(number)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert faults == []
-    assert all(len(versions) > 3 for versions in seen)
+    outcome = swap_under_load(running.runtime, client, swaps=60)
+    assert outcome.faults == []
+    assert all(len(versions) > 3 for versions in outcome.versions)
 
 
 def test_unknown_head_is_told_before_anything_is_computed(client: Client) -> None:
