@@ -33,8 +33,8 @@ def train_recommender(
     ranker: Annotated[
         bool,
         typer.Option(
-            help="Train a ranker too, which ranks again what the towers find. It trains two further pairs of towers on half of the users "
-            "each, and is published only if it ranks at least as well for users that nothing learned from."
+            help="Train a ranker too, which ranks again what the towers find. It takes a second training of the towers, and is published "
+            "only if it ranks at least as well as they do where nothing learned what came next."
         ),
     ] = True,
     users: Annotated[
@@ -84,7 +84,7 @@ def _ranker(
     from embedder_heads.training.ranker import RankerOptions, steps, train_ranker
 
     options = RankerOptions(seed=towers.seed)
-    with common.progress("rank", steps(options)) as advance:
+    with common.progress("rank", steps(towers, options)) as advance:
         trained = train_ranker(
             catalogue,
             list(histories.values()),
@@ -95,7 +95,7 @@ def _ranker(
         )
     for what, gain in (("known items", trained.known), ("items taken for new", trained.new)):
         console.print(
-            f"ranker, {what}: NDCG@10 {gain.ranked:.4f}, the towers alone {gain.towers:.4f} ({trained.lists} lists of held-out users)"
+            f"ranker, {what}: NDCG@10 {gain.ranked:.4f}, the towers alone {gain.towers:.4f} ({trained.lists} lists held out)"
         )
     if not trained.is_better:
         console.print("[yellow]the ranker is left out: it ranks worse than the towers alone[/]")

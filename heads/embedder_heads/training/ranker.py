@@ -1,4 +1,4 @@
-"""Trains the ranker behind the two towers, on lists that towers made which had not seen the users whose lists they are."""
+"""Trains the ranker behind the two towers, on lists that towers made which had not been told what came next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedder_heads.errors import TrainingDataInvalid
-from embedder_heads.recommendation.ranker import DENSE_FEATURES, ITEM_VECTORS, RECENT, USER_VECTORS, Ranker
+from embedder_heads.recommendation.ranker import DENSE_FEATURES, ITEM_VECTORS, USER_VECTORS, Ranker
 from embedder_heads.training.interactions import Catalogue, Rows
 from embedder_heads.training.ranking_lists import ListMaker, Lists, ListShape, ndcg, popularity
 from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
@@ -28,12 +28,12 @@ class RankerOptions:
         inner: hidden units behind the dense features.
         top: hidden units behind the products.
         candidates: best items by the towers that make a list.
-        places: places of a history, the last ones, that a list is made for.
+        places: places of a history, the last ones, that lists are made for; at most half of it.
         epochs: passes over the lists; the best one by the validation lists is kept.
         batch: lists a step.
         learning_rate: highest of a one-cycle schedule.
         new_share: share of candidates that a step treats as new.
-        validation_share: share of the users that nothing learns from.
+        validation_share: share of the users whose lists validate.
         seed: of every draw.
     """
 
@@ -42,7 +42,7 @@ class RankerOptions:
     inner: int = 32
     top: int = 64
     candidates: int = 100
-    places: int = 20
+    places: int = 10
     epochs: int = 6
     batch: int = 128
     learning_rate: float = 3e-3
@@ -61,7 +61,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedRanker:
-    """A ranker, and what it was measured to bring to users whom neither it nor the towers had learned from.
+    """A ranker, and what it was measured to bring where neither it nor the towers had learned what came next.
 
     Attributes:
         ranker: the ranker.
@@ -92,8 +92,8 @@ def train_ranker(
 ) -> TrainedRanker:
     """Train a ranker.
 
-    The users are parted in three. Two towers learn from one part each and make the lists of the other, so that a list's logits are
-    what they will be for an item that the towers have not been told; the third part validates.
+    Towers learn from histories without their last places and make the lists of these, so that a list's logits are what they will be
+    for an item that the towers have not been told. Some users' lists validate.
 
     Args:
         catalogue: the items.
@@ -101,31 +101,26 @@ def train_ranker(
         traits: per user, what is known of them, as tags; empty when nothing is.
         towers: how the towers train that make the lists; as those that will serve.
         options: how to train.
-        on_progress: told how many of `steps(options)` are done.
+        on_progress: told how many of `steps(towers, options)` are done.
     Raises:
         TrainingDataInvalid: there are too few users with long enough histories.
     """
     options = options or RankerOptions()
     traits = traits or [()] * len(histories)
-    parts = _part_users(histories, options)
-    learners, validators = parts[:2], parts[2]
-    makers = []
-    for number, part in enumerate(learners):
-        tower = train_two_tower(catalogue, [histories[user] for user in part], options=towers)
-        makers.append(ListMaker(catalogue, tower, [histories[user] for user in part], axes=options.axes))
-        on_progress(number + 1)
+    learners, validators = _part_users(histories, options)
+    earlier = [history[: len(history) - _places(history, options)] for history in histories]
+    tower = train_two_tower(catalogue, earlier, options=towers, on_progress=on_progress)
+    maker = ListMaker(catalogue, tower, earlier, axes=options.axes)
     longest = max(len(np.unique(history)) for history in histories)
     shape = ListShape(options.places, max(1, min(options.candidates, len(catalogue.ids) - longest)))
-    learned = replace(shape, with_target=True)
-    lists = Lists.join(
-        [maker.lists(histories, part, learned) for maker, part in zip(makers, reversed(learners), strict=True)]
-    )
-    known = makers[0].lists(histories, validators, shape)
-    new = makers[0].lists(histories, validators, replace(shape, as_new=True))
-    on_progress(3)
+    lists = maker.lists(histories, learners, replace(shape, with_target=True))
+    known = maker.lists(histories, validators, shape)
+    new = maker.lists(histories, validators, replace(shape, as_new=True))
+    done = steps(towers, options) - options.epochs
+    on_progress(done)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        run = _Run(makers[0], lists, traits, options)
+        run = _Run(maker, lists, traits, options)
         best = run.measure(known, new)
         kept = run.state()
         for epoch in range(options.epochs):
@@ -133,26 +128,28 @@ def train_ranker(
             found = run.measure(known, new)
             if found[0].ranked + found[1].ranked > best[0].ranked + best[1].ranked:
                 best, kept = found, run.state()
-            on_progress(4 + epoch)
+            on_progress(done + epoch + 1)
         ranker = run.result(kept, catalogue, histories)
     return TrainedRanker(ranker, *best, lists=len(known))
 
 
-def steps(options: RankerOptions) -> int:
+def steps(towers: TwoTowerOptions | None, options: RankerOptions) -> int:
     """Return how many steps `train_ranker` tells of."""
-    return 3 + options.epochs
+    return (towers or TwoTowerOptions()).epochs + 1 + options.epochs
 
 
-def _part_users(histories: Sequence[Rows], options: RankerOptions) -> list[list[int]]:
-    long_enough = [user for user, history in enumerate(histories) if len(history) > RECENT]
+def _places(history: Rows, options: RankerOptions) -> int:
+    """Return how many last places of a history lists are made for: at most half of it."""
+    return min(options.places, len(history) // 2)
+
+
+def _part_users(histories: Sequence[Rows], options: RankerOptions) -> tuple[list[int], list[int]]:
+    long_enough = [user for user, history in enumerate(histories) if len(history) > 1]
     order = np.random.default_rng(options.seed).permutation(long_enough).tolist()
     held_out = max(1, round(len(order) * options.validation_share))
-    half = (len(order) - held_out) // 2
-    if half < 1:
-        raise TrainingDataInvalid(
-            f"{len(order)} users have more than {RECENT} items; a ranker needs at least three such users"
-        )
-    return [order[held_out : held_out + half], order[held_out + half :], order[:held_out]]
+    if len(order) - held_out < 1:
+        raise TrainingDataInvalid(f"{len(order)} users have two items or more; a ranker needs at least two such users")
+    return order[held_out:], order[:held_out]
 
 
 class _Run:

@@ -22,7 +22,7 @@ class ListShape:
     """Which lists to make.
 
     Attributes:
-        places: places of each history, the last ones.
+        places: places of each history, the last ones; at most half of it.
         candidates: length of a list.
         with_target: put what came next into the list where the towers did not bring it, to learn from.
         as_new: take every candidate for a new item.
@@ -135,7 +135,7 @@ class ListMaker:
         parts = []
         for user in users:
             history = histories[user]
-            ends = range(max(1, len(history) - shape.places), len(history))
+            ends = range(len(history) - min(shape.places, len(history) // 2), len(history))
             parts += [self._list(user, history[:end], int(history[end]), shape) for end in ends]
         return Lists.join(parts)
 
