@@ -72,7 +72,7 @@ def library(
 def test_serving_logits_are_training_logits(catalogue: Catalogue, histories: list[Rows]) -> None:
     tower = train_two_tower(catalogue, histories, options=TOWERS)
     maker = training.ListMaker(catalogue, tower, histories, axes=OPTIONS.axes)
-    shape = ListShape(places=2, candidates=20, with_target=True)
+    shape = ListShape(places=2, candidates=20)
     lists = maker.lists(histories, range(60), shape)
     run = training._Run(maker, lists, TRAITS, OPTIONS)
     run.epoch()
@@ -99,32 +99,43 @@ def test_items_without_history_count_as_new(catalogue: Catalogue, trained: Train
     assert items.vectors[-4:, 1:].any()
 
 
-def test_lists_of_validation_hold_nothing_that_training_saw(
+def test_towers_were_not_told_what_their_lists_must_rank(
     catalogue: Catalogue, histories: list[Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Towers learn from other users than their lists are of, and nothing learns from the users that validate."""
+    """Towers learn from histories without the places that lists are made for, and no user both teaches and validates."""
     learned: list[list[Rows]] = []
-    made: list[tuple[set[int], set[int]]] = []
+    made: list[Lists] = []
 
-    def watched_training(catalogue, histories, *, options):  # type: ignore[no-untyped-def]
+    def watched_training(catalogue, histories, *, options, on_progress):  # type: ignore[no-untyped-def]
         learned.append(histories)
         return train_two_tower(catalogue, histories, options=options)
 
     class WatchedMaker(training.ListMaker):
-        def __init__(self, catalogue, tower, learned_from, *, axes):  # type: ignore[no-untyped-def]
-            super().__init__(catalogue, tower, learned_from, axes=axes)
-            self.of = {id(history) for history in learned_from}
-
         def lists(self, histories, users, shape):  # type: ignore[no-untyped-def]
-            made.append((self.of, {id(histories[user]) for user in users}))
-            return super().lists(histories, users, shape)
+            made.append(super().lists(histories, users, shape))
+            return made[-1]
 
     monkeypatch.setattr(training, "train_two_tower", watched_training)
     monkeypatch.setattr(training, "ListMaker", WatchedMaker)
     train_ranker(catalogue, histories, towers=TOWERS, options=OPTIONS)
-    assert [len(users) for users in learned] == [27, 27]
-    assert all(not of & users for of, users in made)
-    assert not (made[0][1] | made[1][1]) & made[2][1]
+    [told] = learned
+    for history, earlier in zip(histories, told, strict=True):
+        np.testing.assert_array_equal(earlier, history[:-4])
+    lists, known, new = made
+    assert not set(lists.user.tolist()) & set(known.user.tolist())
+    assert set(known.user.tolist()) == set(new.user.tolist())
+    starts = [*lists.past_starts.tolist(), len(lists.past)]
+    for number, user in enumerate(lists.user.tolist()):
+        past = lists.past[starts[number] : starts[number + 1]]
+        following = histories[user][len(past)]
+        assert len(past) >= len(told[user]), "the towers know nothing beyond the place"
+        place = lists.target[number]
+        assert (
+            (lists.rows[number, place] == following)
+            if place < lists.rows.shape[1]
+            else following not in lists.rows[number]
+        )
+        assert not set(lists.rows[number].tolist()) & set(past.tolist())
 
 
 def test_ranker_is_kept_only_where_it_ranks_no_worse(trained: TrainedRanker) -> None:
@@ -208,8 +219,8 @@ def test_lists_can_be_taken_and_joined(catalogue: Catalogue, histories: list[Row
 
 
 def test_too_few_users_are_refused(catalogue: Catalogue, histories: list[Rows]) -> None:
-    with pytest.raises(TrainingDataInvalid, match="2 users have more than 5 items; a ranker needs"):
-        train_ranker(catalogue, [*histories[:2], histories[3][:4]], towers=TOWERS, options=OPTIONS)
+    with pytest.raises(TrainingDataInvalid, match="1 users have two items or more; a ranker needs"):
+        train_ranker(catalogue, [histories[0], histories[1][:1]], towers=TOWERS, options=OPTIONS)
 
 
 def test_columns_of_users_become_traits(tmp_path: Path) -> None:

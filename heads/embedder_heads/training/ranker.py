@@ -15,6 +15,7 @@ from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.recommendation.ranker import DENSE_FEATURES, ITEM_VECTORS, USER_VECTORS, Ranker
 from embedder_heads.training.interactions import Catalogue, Rows
 from embedder_heads.training.ranking_lists import ListMaker, Lists, ListShape, ndcg, popularity
+from embedder_heads.training.schedule import one_cycle
 from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
 
 
@@ -42,10 +43,10 @@ class RankerOptions:
     inner: int = 32
     top: int = 64
     candidates: int = 100
-    places: int = 10
+    places: int = 15
     epochs: int = 6
     batch: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     new_share: float = 0.2
     validation_share: float = 0.1
     seed: int = 0
@@ -113,7 +114,10 @@ def train_ranker(
     maker = ListMaker(catalogue, tower, earlier, axes=options.axes)
     longest = max(len(np.unique(history)) for history in histories)
     shape = ListShape(options.places, max(1, min(options.candidates, len(catalogue.ids) - longest)))
-    lists = maker.lists(histories, learners, replace(shape, with_target=True))
+    # Only lists that hold what came next: a target put in among candidates that the towers like far better would teach distrust of them.
+    lists = maker.lists(histories, learners, shape).with_target()
+    if not len(lists):
+        raise TrainingDataInvalid("no list of the towers holds what came next; there is nothing to learn ranking from")
     known = maker.lists(histories, validators, shape)
     new = maker.lists(histories, validators, replace(shape, as_new=True))
     done = steps(towers, options) - options.epochs
@@ -170,9 +174,7 @@ class _Run:
         self._layers = _initial_layers((items, self._marks.shape[1], len(self._traits), axes), options)
         self._optimizer = torch.optim.AdamW(self._layers.values(), lr=options.learning_rate, weight_decay=0.01)
         total = options.epochs * -(-len(lists) // options.batch)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, options.learning_rate, total_steps=max(total, 2), pct_start=0.1
-        )
+        self._schedule = one_cycle(self._optimizer, options.learning_rate, steps=total)
 
     def epoch(self) -> None:
         """Walk once over every list."""

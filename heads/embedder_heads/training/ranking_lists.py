@@ -24,13 +24,11 @@ class ListShape:
     Attributes:
         places: places of each history, the last ones; at most half of it.
         candidates: length of a list.
-        with_target: put what came next into the list where the towers did not bring it, to learn from.
         as_new: take every candidate for a new item.
     """
 
     places: int
     candidates: int
-    with_target: bool = False
     as_new: bool = False
 
 
@@ -69,6 +67,10 @@ class Lists:
     def __len__(self) -> int:
         return len(self.user)
 
+    def with_target(self) -> Lists:
+        """Return the lists that hold what came next."""
+        return self.take(np.flatnonzero(self.target < self.rows.shape[1]))
+
     def take(self, chosen: npt.NDArray[np.integer]) -> Lists:
         """Return some of the lists."""
         ends = np.append(self.past_starts[1:], len(self.past))
@@ -78,7 +80,7 @@ class Lists:
             for field in fields(self)
             if field.name not in ("past", "past_starts")
         }
-        return Lists(**others, past=np.concatenate(pasts), past_starts=_starts(pasts))
+        return Lists(**others, past=np.concatenate([self.past[:0], *pasts]), past_starts=_starts(pasts))
 
     @staticmethod
     def join(parts: Sequence[Lists]) -> Lists:
@@ -147,8 +149,6 @@ class ListMaker:
         order[history] = -np.inf
         count = shape.candidates
         rows = np.argpartition(-order, count - 1)[:count]
-        if shape.with_target and target not in rows:
-            rows[np.argmin(order[rows])] = target
         items, past = self._items.take(rows), self._items.take(history)
         is_new = np.full(count, True) if shape.as_new else items.popularity[:, 1] > 0
         logits = np.where(is_new, new[rows], known[rows])
@@ -187,4 +187,4 @@ def ndcg(scores: Floats, lists: Lists) -> float:
 
 
 def _starts(pasts: Sequence[Rows]) -> Rows:
-    return np.cumsum([0, *(len(past) for past in pasts[:-1])])
+    return np.cumsum([0, *(len(past) for past in pasts)])[: len(pasts)]

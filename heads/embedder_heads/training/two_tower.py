@@ -16,6 +16,7 @@ from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Floats
 from embedder_heads.recommendation.two_tower import TwoTower
 from embedder_heads.training.interactions import Catalogue, Rows, common_tags
+from embedder_heads.training.schedule import one_cycle
 
 _READS = 4
 _START_DECAYS = (0.5, 0.1, 0.02, 0.0)  # how quickly each attention query forgets, before training
@@ -123,9 +124,7 @@ class _Run:
         self._layers = _initial_layers(len(catalogue.ids), marks.shape[1], axes, options)
         self._optimizer = torch.optim.AdamW(self._layers.values(), lr=options.learning_rate, weight_decay=0.01)
         steps = options.epochs * -(-len(self._next.target) // options.batch)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, options.learning_rate, total_steps=max(steps, 2), pct_start=0.1
-        )
+        self._schedule = one_cycle(self._optimizer, options.learning_rate, steps=steps)
 
     def epoch(self) -> None:
         """Walk once over every prefix of every history."""
