@@ -33,6 +33,7 @@ from embedder_heads.generation.answering import Ending, answer, near_enough
 from embedder_heads.generation.decoding import End, Limits, decode
 from embedder_heads.generation.prompt import Passage, build_prompt
 from embedder_heads.generation.transformers_model import TransformersModel, load_model
+from embedder_heads.index.building import build_index
 from embedder_heads.index.hybrid import Query, SearchMode, SearchOptions, search
 from embedder_heads.index.vector_index import VectorIndex
 
@@ -196,7 +197,7 @@ def _index(encoder: Encoder, pages: Sequence[WikipediaPassage], folder: Path, co
     console.print(f"embed {len(pages):,} passages")
     texts = [passage.text for passage in pages]
     ids = [passage.id for passage in pages]
-    VectorIndex.build(
+    build_index(
         folder,
         _embed(encoder, texts),
         ids,

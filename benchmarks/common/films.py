@@ -25,10 +25,12 @@ class Films:
     Attributes:
         catalogue: the films, with their contents' vectors.
         histories: per user, rows of the catalogue, oldest first.
+        traits: per user, age, gender and occupation as tags.
     """
 
     catalogue: Catalogue
     histories: list[Rows]
+    traits: list[tuple[str, ...]]
 
 
 def load_movielens(console: Console) -> Films:
@@ -50,7 +52,14 @@ def load_movielens(console: Console) -> Films:
         events.setdefault(rating["user_id"], []).append((float(rating["timestamp"]), row_of[rating["item_id"]]))
     # Many ratings of a user carry the same second: a stable sort keeps the file's order among them.
     ordered = [sorted(seen, key=lambda event: event[0]) for seen in events.values()]
-    return Films(catalogue, [np.array([row for _, row in seen]) for seen in ordered])
+    users = {user["user_id"]: user for user in _table("ml-100k.user")}
+    return Films(
+        catalogue, [np.array([row for _, row in seen]) for seen in ordered], [_traits(users[user]) for user in events]
+    )
+
+
+def _traits(user: dict[str, str]) -> tuple[str, ...]:
+    return tags_of({"age": float(user["age"]), "gender": user["gender"], "occupation": user["occupation"]})
 
 
 def _year(written: str) -> float:

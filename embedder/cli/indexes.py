@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from embedder.cli import training_options as common
+from embedder.cli.recommenders import train_recommender
 from embedder.cli.training_options import console, told_errors
 from embedder_heads.index.library import IndexLibrary
 
 app = typer.Typer(no_args_is_help=True, help="Build and list the indexes that Retrieve and Recommend search.")
+app.command("recommender")(train_recommender)
 
 Ref = Annotated[str, typer.Argument(help="An index: films, films@3 or films@prod.")]
 
@@ -157,46 +159,6 @@ def remove_items(
     with told_errors():
         manifest = IndexLibrary(common.indexes_folder(indexes_dir)).remove_items(ref, ids)
         console.print(f"published {manifest.name}@{manifest.version}: {manifest.items} items, {manifest.kind}")
-
-
-@app.command()
-def recommender(
-    ref: Ref,
-    file: Annotated[
-        Path, typer.Argument(help="JSONL, CSV or Parquet file: who saw which item, and when.", exists=True)
-    ],
-    *,
-    user: Annotated[str, typer.Option(help="Column of the users.")] = "user",
-    item: Annotated[str, typer.Option(help="Column of the items' ids.")] = "item",
-    time: Annotated[
-        str, typer.Option(help="Column of a number that rises with time; '' when rows are in order.")
-    ] = "time",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the file.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    indexes_dir: common.IndexesDir = None,
-) -> None:
-    """Train a two-tower recommender on histories, and publish it with the index's items as its next version."""
-    from embedder_heads.recommendation.tags import tags_of
-    from embedder_heads.training.interactions import Catalogue, read_histories
-    from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
-
-    with told_errors():
-        library = IndexLibrary(common.indexes_folder(indexes_dir))
-        index = library.open(ref)
-        vectors, ids, metadata = index.items()
-        histories = read_histories(file, ids, user=user, item=item, time=time)
-        console.print(f"{len(histories)} users, {sum(map(len, histories.values()))} interactions with items of {ref}")
-        catalogue = Catalogue(tuple(ids), vectors, tuple(tags_of(entry) for entry in metadata))
-        with common.progress("learn", epochs) as advance:
-            options = TwoTowerOptions(epochs=epochs, seed=seed)
-            tower = train_two_tower(catalogue, list(histories.values()), options=options, on_progress=advance)
-        name = index.manifest.name
-        space = bytes.fromhex(index.manifest.space_digest)
-        users = {user_id: [ids[row] for row in rows] for user_id, rows in histories.items()}
-        manifest = library.publish(
-            name, vectors, ids, metadata, space_digest=space, tower=tower, users=users, texts=index.texts()
-        )
-        console.print(f"published {name}@{manifest.version} with a recommender that knows {len(tower.ids)} items")
 
 
 @app.command("list")

@@ -11,7 +11,10 @@ from torch.nn import functional
 
 from embedder.encoders.base import Tokens
 from embedder.encoders.host_copies import to_device
-from embedder.encoders.packed_layout import MAX_BLOCK_LENGTH, PackedLayout, lay_out, lay_out_blocks
+from embedder.encoders.packed_layout import MAX_BLOCK_LENGTH, Bucket, PackedLayout, lay_out, lay_out_blocks
+
+# Within these a row's largest weight, and its product with any value, lie where float32 and bf16, of one range, hold them.
+_LEAST_SUM, _MOST_SUM = 1e-20, 1e36
 
 
 class ScoreBias(Protocol):
@@ -74,8 +77,10 @@ class BlockAttention:
 
     A fused kernel spends most of its time between the many small products of short texts: it takes 3 to 5 times as long
     as this does on texts of 10 to 256 tokens (measured on an AMD EPYC with AVX512 BF16, one thread, bf16).
-    Scores are exponentiated as they are: a trained encoder's stay far below the 88 where float32 and bf16 overflow, and
-    what would overflow is not finite and so never passes for a vector. Padded keys are rows of zeros with no weight.
+    Scores are exponentiated as they are, which saves two passes over them. Where they are too far from 0 for that, which
+    the sums of the weights tell, the bucket is computed again with each row's largest score taken off. all-MiniLM-L6-v2 has
+    scores to 80 in many texts, and beyond 88 in 5 of 5,919 mails (measured): Chinese that was read as Latin-1. Padded keys are
+    rows of zeros with no weight.
     """
 
     def __init__(self, heads: int, dtype: torch.dtype) -> None:
@@ -104,12 +109,35 @@ class BlockAttention:
             else:
                 scores = torch.bmm(query, key.transpose(1, 2))  # (batch, length, length)
                 if added is not None:
-                    scores.view(bucket.texts, self._heads, bucket.length, bucket.length).add_(added)
+                    _add_bias(scores, bucket, added)
                 weights = scores.exp_()
+                sums = torch.bmm(weights, bucket.valid)  # (batch, length, 1)
+                if not _in_range(sums):
+                    weights = _shifted_weights(torch.bmm(query, key.transpose(1, 2)), bucket, added)
+                    sums = torch.bmm(weights, bucket.valid)
                 torch.bmm(weights, value, out=block)
-                block.div_(torch.bmm(weights, bucket.valid))
+                block.div_(sums)
             filled += batch * bucket.length
         return mixed.index_select(0, layout.scatter).view(len(qkv), -1)
+
+
+def _add_bias(scores: torch.Tensor, bucket: Bucket, added: torch.Tensor) -> None:
+    """Add (heads or 1, length, length) to the (texts * heads, length, length) scores of every text."""
+    scores.view(bucket.texts, -1, bucket.length, bucket.length).add_(added)
+
+
+def _in_range(sums: torch.Tensor) -> bool:
+    """Tell whether sums of weights lie so far from 0 and infinity that none of them lost its weights."""
+    least, most = sums.aminmax()
+    return bool((least > _LEAST_SUM) & (most < _MOST_SUM))
+
+
+def _shifted_weights(scores: torch.Tensor, bucket: Bucket, added: torch.Tensor | None) -> torch.Tensor:
+    """Return the weights of scores less the largest of each row: the same but for a factor of the row, and at most 1."""
+    if added is not None:
+        _add_bias(scores, bucket, added)
+    scores.masked_fill_(bucket.valid.transpose(1, 2) == 0, -torch.inf)
+    return scores.sub_(scores.amax(dim=2, keepdim=True)).exp_()
 
 
 @dataclass(frozen=True, slots=True)

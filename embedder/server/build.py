@@ -85,4 +85,9 @@ def _load_language_model(settings: ServeSettings) -> LanguageModel:
 
     # Quantized spaces say nothing of the answer model, which stays in floating point.
     precision = settings.precision if settings.precision in ("fp32", "bf16", "fp16") else "auto"
-    return load_model(settings.answer_model, device=settings.device, precision=precision)
+    return load_model(
+        settings.answer_model,
+        device=settings.device,
+        precision=precision,
+        unpacked_dir=settings.data_dir / "answer_models",
+    )

@@ -19,7 +19,7 @@ from embedder_heads.index.hybrid import Query, SearchMode, SearchOptions
 from embedder_heads.index.hybrid import search as search_index
 from embedder_heads.index.vector_index import IndexHit, VectorIndex
 from embedder_heads.recommendation.recommender import recommend as recommend_items
-from embedder_heads.recommendation.recommender import seen_by
+from embedder_heads.recommendation.recommender import seen_by, traits_of
 
 _DEFAULT_TOP_K = 10
 _MAX_TOP_K = 1_000
@@ -108,6 +108,7 @@ def recommend(
         top_k + len(history),
         history_ids=[*seen_by(recommender, request.user_id), *request.history_ids],
         history_vectors=history,
+        traits=traits_of(recommender, request.user_id),
         exclude=list(request.exclude_ids),
         filters=filters_of(request.filters),
     )

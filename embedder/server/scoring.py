@@ -14,7 +14,7 @@ from embedder_client.v1 import head_service_pb2 as pb
 from embedder_heads.index.vector_index import VectorIndex
 from embedder_heads.kinds import Floats
 from embedder_heads.recommendation.more_like_this import history_profile
-from embedder_heads.recommendation.recommender import Recommender, seen_by
+from embedder_heads.recommendation.recommender import Recommender, seen_by, traits_of
 
 COSINE, LOGIT = "cosine", "logit"
 
@@ -45,6 +45,7 @@ class Scoring:
         if len(request.candidate_ids) > self._limit:
             raise InvalidRequest(f"candidate_ids has {len(request.candidate_ids)} entries; the limit is {self._limit}")
         self._recommender: Recommender | None = None if index is None else runtime.indexes.recommender_of(index)
+        self._traits = traits_of(self._recommender, request.user_id)
         self._history_ids = [*seen_by(self._recommender, request.user_id), *request.history_ids]
 
     def contents(self) -> WireContents | None:
@@ -92,7 +93,11 @@ class Scoring:
         """Score by the trained recommender where there is one and a user, else by the cosine to the query or the history's profile."""
         if self._recommender is not None and not self._has_query:
             scores = self._recommender.score(
-                history_ids=self._history_ids, history_vectors=history, rows=rows, vectors=candidates
+                history_ids=self._history_ids,
+                history_vectors=history,
+                traits=self._traits,
+                rows=rows,
+                vectors=candidates,
             )
             return scores, LOGIT
         if self._index is not None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SOURCE_NAMES = {source: source.name.lower() for source in Source}
 _LANE_NAMES = {lane: lane.name.lower() for lane in Lane}
+# A span names so many heads and counts the rest: a call may ask thousands, and collectors cut or drop such attributes.
+_TRACED_HEADS = 8
 
 
 class ServiceObserver:
@@ -47,7 +49,9 @@ class ServiceObserver:
         """Hear that a call's heads, or its index, answered just now."""
         self.tally.observe(metrics.HEADS_SECONDS, heads_s, (method,))
         if options.traceparent and self.tracing:
-            self.tracing.span_until_now(options.traceparent, "heads", heads_s, {"embedder.heads": list(heads)})
+            named = list(heads[:_TRACED_HEADS])
+            attributes: dict[str, int | list[str]] = {"embedder.heads": named, "embedder.heads.count": len(heads)}
+            self.tracing.span_until_now(options.traceparent, "heads", heads_s, attributes)
 
     def of_space(self, space: str) -> SpaceObserver:
         """Return who watches one space's engine."""

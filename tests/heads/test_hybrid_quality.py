@@ -13,6 +13,7 @@ import pytest
 from benchmarks.common.wikipedia import read_passages
 from embedder.encoders.load import load_encoder
 from embedder.media.limits import MediaLimits
+from embedder_heads.index.building import build_index
 from embedder_heads.index.hybrid import Query, SearchMode, SearchOptions, search
 from embedder_heads.index.vector_index import VectorIndex
 
@@ -37,7 +38,7 @@ def test_hybrid_search_beats_both_of_its_parts(tmp_path: Path) -> None:
     finally:
         encoder.close()
     ids = [passage.id for passage in kept]
-    VectorIndex.build(
+    build_index(
         tmp_path,
         vectors[: len(texts)],
         ids,

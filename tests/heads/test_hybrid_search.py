@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from embedder_heads.errors import IndexNotFound, QueryInvalid
+from embedder_heads.index.building import build_index
 from embedder_heads.index.hybrid import Query, SearchMode, SearchOptions, search
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.index.passages import split_passages
@@ -30,7 +31,7 @@ TEXTS = [
 
 def _build(folder: Path, vectors: Floats, texts: list[str] | None) -> VectorIndex:
     count = len(texts or TEXTS)
-    VectorIndex.build(
+    build_index(
         folder,
         vectors[:count],
         [f"t{row}" for row in range(count)],

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from embedder_heads.errors import QueryInvalid
+from embedder_heads.index.building import build_index
 from embedder_heads.index.vector_index import VectorIndex
 from embedder_heads.recommendation.more_like_this import history_profile, more_like_this
 
@@ -24,7 +25,7 @@ def index(tmp_path: Path) -> VectorIndex:
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     ids = [f"left-{row}" for row in range(10)] + [f"right-{row}" for row in range(10)]
     metadata = [{"year": row} for row in range(20)]
-    VectorIndex.build(tmp_path, drawn, ids, metadata, space_digest=bytes(32), name="items", version=1)
+    build_index(tmp_path, drawn, ids, metadata, space_digest=bytes(32), name="items", version=1)
     return VectorIndex(tmp_path)
 
 

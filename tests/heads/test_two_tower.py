@@ -14,7 +14,7 @@ from torch.nn import functional
 from embedder_heads.errors import IndexInvalid, QueryInvalid, TrainingDataInvalid, UserNotFound
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.index.metadata import Metadata
-from embedder_heads.recommendation.recommender import recommend, seen_by
+from embedder_heads.recommendation.recommender import TrainedRecommender, recommend, seen_by
 from embedder_heads.recommendation.tags import tags_of
 from embedder_heads.recommendation.two_tower import TwoTower
 from embedder_heads.training import two_tower as training
@@ -66,7 +66,12 @@ def tower(world: World) -> TwoTower:
 def library(world: World, tower: TwoTower, tmp_path_factory: pytest.TempPathFactory) -> IndexLibrary:
     library = IndexLibrary(tmp_path_factory.mktemp("indexes"))
     library.publish(
-        "shop", world.catalogue.vectors, world.catalogue.ids, world.metadata, space_digest=bytes(32), tower=tower
+        "shop",
+        world.catalogue.vectors,
+        world.catalogue.ids,
+        world.metadata,
+        space_digest=bytes(32),
+        recommender=TrainedRecommender(tower),
     )
     library.refresh()
     return library
@@ -167,7 +172,12 @@ def test_user_is_known_by_what_the_training_file_said(world: World, tower: TwoTo
     ids = list(world.catalogue.ids)
     users = {"ann": [ids[0], ids[3], "gone"], "bob": [ids[1]], "new": []}
     library.publish(
-        "shop", world.catalogue.vectors, ids, world.metadata, space_digest=bytes(32), tower=tower, users=users
+        "shop",
+        world.catalogue.vectors,
+        ids,
+        world.metadata,
+        space_digest=bytes(32),
+        recommender=TrainedRecommender(tower, users=users),
     )
     library.refresh()
     recommender = library.recommender_of(library.open("shop"))

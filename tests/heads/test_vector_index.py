@@ -12,6 +12,7 @@ import pytest
 
 from embedder_heads import HeadNotFound, HeadSpaceMismatch
 from embedder_heads.errors import ArtifactInUse, IndexInvalid, IndexNotFound, QueryInvalid
+from embedder_heads.index.building import build_index
 from embedder_heads.index.filters import Filter, Range
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.index.metadata import Metadata
@@ -30,7 +31,7 @@ def _films(count: int) -> list[Metadata]:
 def _build(folder: Path, vectors: Floats, **changes: object) -> VectorIndex:
     ids = [f"film-{row}" for row in range(len(vectors))]
     given: dict[str, object] = {"ids": ids, "metadata": _films(len(vectors)), **changes}
-    VectorIndex.build(folder, vectors, space_digest=SPACE, name="films", version=1, **given)  # type: ignore[arg-type]
+    build_index(folder, vectors, space_digest=SPACE, name="films", version=1, **given)  # type: ignore[arg-type]
     return VectorIndex(folder)
 
 

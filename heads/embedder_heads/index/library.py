@@ -11,13 +11,18 @@ from types import MappingProxyType
 import numpy as np
 
 from embedder_heads.errors import HeadError, IndexInvalid, IndexNotFound
+from embedder_heads.index.building import build_index
 from embedder_heads.index.manifest import IndexManifest
 from embedder_heads.index.metadata import Metadata
 from embedder_heads.index.vector_index import VectorIndex
 from embedder_heads.kinds import Floats
 from embedder_heads.names import Ref, check_name, parse_ref
-from embedder_heads.recommendation.recommender import Recommender, open_recommender, save_recommender
-from embedder_heads.recommendation.two_tower import TwoTower
+from embedder_heads.recommendation.recommender import (
+    Recommender,
+    TrainedRecommender,
+    open_recommender,
+    save_recommender,
+)
 from embedder_heads.runtime import RefreshReport
 from embedder_heads.store import VersionedStore
 
@@ -51,23 +56,21 @@ class IndexLibrary:
         metadata: Sequence[Metadata],
         *,
         space_digest: bytes,
-        tower: TwoTower | None = None,
-        users: Mapping[str, Sequence[str]] | None = None,
+        recommender: TrainedRecommender | None = None,
         texts: Sequence[str] | None = None,
     ) -> IndexManifest:
         """Build an index and add it as the next version of its name.
 
-        Arguments are as of `VectorIndex.build`; with `tower`, Recommend goes by this trained recommender, and `users` are by id the
-        items that each had seen, oldest first.
+        Arguments are as of `build_index`; with `recommender`, Recommend goes by it.
         """
         built: list[IndexManifest] = []
 
         def fill(folder: Path, version: int) -> None:
-            manifest = VectorIndex.build(
+            manifest = build_index(
                 folder, vectors, ids, metadata, space_digest=space_digest, name=name, version=version, texts=texts
             )
-            if tower is not None:
-                save_recommender(tower, folder, VectorIndex(folder), users=users)
+            if recommender is not None:
+                save_recommender(recommender, folder, VectorIndex(folder))
             built.append(manifest)
 
         self._store.publish(name, fill)
@@ -86,7 +89,7 @@ class IndexLibrary:
         """Publish a version with more items, without embedding the others again; a known id is replaced.
 
         A trained recommender goes along, and knows the new items by their content at once. Other arguments are as of
-        `VectorIndex.build`.
+        `build_index`.
 
         Raises:
             HeadSpaceMismatch: the vectors are of another space than the index.
@@ -199,8 +202,7 @@ class IndexLibrary:
             items.metadata,
             texts=items.texts,
             space_digest=bytes.fromhex(index.manifest.space_digest),
-            tower=None if recommender is None else recommender.tower,
-            users=None if recommender is None else recommender.histories(),
+            recommender=None if recommender is None else recommender.trained(),
         )
 
     def _first_good(

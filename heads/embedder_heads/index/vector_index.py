@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,15 @@ import numpy.typing as npt
 from embedder_heads.errors import HeadSpaceMismatch, IndexInvalid, QueryInvalid
 from embedder_heads.index.arrays import load_array
 from embedder_heads.index.filters import Filter, Scalar
-from embedder_heads.index.ids import IdTable, save_ids
-from embedder_heads.index.lexical import LexicalIndex, save_lexical
-from embedder_heads.index.manifest import IndexManifest, WordCounts, load_manifest, save_manifest
-from embedder_heads.index.metadata import Metadata, MetadataTable, save_metadata
-from embedder_heads.index.structures import IndexKind, Structure, candidates_for, exact_rows, kind_for
-from embedder_heads.index.texts import load_texts, save_texts
+from embedder_heads.index.ids import IdTable
+from embedder_heads.index.lexical import LexicalIndex
+from embedder_heads.index.manifest import load_manifest
+from embedder_heads.index.metadata import MetadataTable
+from embedder_heads.index.structures import IndexKind, Structure, candidates_for, exact_rows
+from embedder_heads.index.texts import load_texts
 from embedder_heads.kinds import Floats
 
-_VECTORS = "vectors.npy"
+VECTORS = "vectors.npy"
 _EXACT_ROWS = (
     20_000  # so few rows are compared one by one, rather than sought in a graph or lists that hold mostly others
 )
@@ -49,7 +48,7 @@ class VectorIndex:
         """Open an index's folder.
 
         Args:
-            folder: what `VectorIndex.build` filled.
+            folder: what `build_index` filled.
         Raises:
             IndexInvalid: a file is missing, damaged, or not what the manifest says.
         """
@@ -60,7 +59,7 @@ class VectorIndex:
         items, dim = self.manifest.items, self.manifest.dim
         self._ids = IdTable.load(folder, count=items)
         self._metadata = MetadataTable.load(folder, count=items)
-        self._vectors = load_array(folder / _VECTORS, dtype=np.float16, shape=(items, dim))
+        self._vectors = load_array(folder / VECTORS, dtype=np.float16, shape=(items, dim))
         self._structure = Structure.load(folder, self.manifest.kind, self.manifest.breadth, items=items, dim=dim)
         words = self.manifest.words
         self._texts = None if words is None else load_texts(folder, count=items)
@@ -72,79 +71,6 @@ class VectorIndex:
     def fields(self) -> tuple[str, ...]:
         """Names of the metadata fields that filters may name."""
         return self._metadata.fields
-
-    @staticmethod
-    def build(
-        folder: Path,
-        vectors: Floats,
-        ids: Sequence[str],
-        metadata: Sequence[Metadata],
-        *,
-        space_digest: bytes,
-        name: str,
-        version: int,
-        kind: IndexKind | None = None,
-        texts: Sequence[str] | None = None,
-    ) -> IndexManifest:
-        """Write an index into an empty folder.
-
-        Args:
-            folder: where its files go.
-            vectors: (n, dim) float32 unit vectors.
-            ids: n ids, each once.
-            metadata: n objects of texts, numbers and lists of texts; may be empty objects.
-            space_digest: the vectors' space, 32 bytes.
-            name: name that the index gets.
-            version: version that it gets.
-            kind: how it searches; by default what the number of items asks for.
-            texts: n texts to keep and to search by words, empty for items without one; None keeps none.
-        Returns:
-            The manifest as written.
-        Raises:
-            QueryInvalid: counts differ, there is no item, a value is not finite, or an id comes twice.
-        """
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or not len(vectors) or not len(vectors) == len(ids) == len(metadata):
-            counts = f"{vectors.shape} vectors, {len(ids)} ids and {len(metadata)} metadata objects"
-            raise QueryInvalid(
-                f"an index needs as many vectors as ids and metadata objects, at least one; given {counts}"
-            )
-        if texts is not None and len(texts) != len(ids):
-            raise QueryInvalid(
-                f"{len(texts)} texts were given for {len(ids)} items; give one each, empty where there is none"
-            )
-        if not np.isfinite(vectors).all():
-            raise QueryInvalid("a vector holds NaN or infinity")
-        kind = kind or kind_for(len(vectors))
-        if (
-            kind is not IndexKind.FLAT
-        ):  # an approximate structure is trained and tuned on parts, which must be fair samples
-            order = np.random.default_rng(0).permutation(len(vectors))
-            vectors, ids, metadata = vectors[order], [ids[row] for row in order], [metadata[row] for row in order]
-            texts = None if texts is None else [texts[row] for row in order]
-        save_ids(folder, ids)
-        save_metadata(folder, metadata)
-        np.save(folder / _VECTORS, vectors.astype(np.float16))
-        words = None
-        if texts is not None:
-            save_texts(folder, texts)
-            words = WordCounts(*save_lexical(folder, texts))
-        _, tuning = Structure.build(vectors, kind, folder)
-        manifest = IndexManifest(
-            name=name,
-            version=version,
-            kind=kind,
-            space_digest=space_digest.hex(),
-            dim=vectors.shape[1],
-            items=len(ids),
-            breadth=tuning.breadth,
-            recall_at_10=tuning.recall_at_10,
-            recall_queries=tuning.queries,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            words=words,
-        )
-        save_manifest(manifest, folder)
-        return manifest
 
     def __len__(self) -> int:
         return self.manifest.items
@@ -166,11 +92,11 @@ class VectorIndex:
         """Return the row of each id, -1 for one that is not in the index."""
         return [self._ids.row_of(item_id) for item_id in ids]
 
-    def items(self) -> tuple[Floats, list[str], list[dict[str, Scalar | list[str]]]]:
-        """Read everything back: (n, dim) float32 vectors, ids and metadata."""
-        rows = range(len(self))
-        ids, metadata = [self._ids.id_of(row) for row in rows], [self._metadata.of(row) for row in rows]
-        return np.asarray(self._vectors, np.float32), ids, metadata
+    def items(self, rows: Sequence[int] | None = None) -> tuple[Floats, list[str], list[dict[str, Scalar | list[str]]]]:
+        """Read rows back, or everything: (n, dim) float32 vectors, ids and metadata."""
+        vectors = np.asarray(self._vectors if rows is None else self._vectors[list(rows)], np.float32)
+        rows = range(len(self)) if rows is None else rows
+        return vectors, [self._ids.id_of(row) for row in rows], [self._metadata.of(row) for row in rows]
 
     def texts(self) -> list[str] | None:
         """Read every item's text; None when the index keeps none."""

@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Floats
+from embedder_heads.recommendation.tags import tags_of
 from embedder_heads.training.table import read_rows
 
 Rows = npt.NDArray[np.int64]
+
+_MIN_TAGGED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,15 @@ class Catalogue:
     ids: tuple[str, ...]
     vectors: Floats
     tags: tuple[tuple[str, ...], ...]
+
+
+def common_tags(catalogue: Catalogue, rows: npt.NDArray[np.integer]) -> list[str]:
+    """Return the tags that at least five of some items share, sorted; `none` alone where there are none."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        for tag in set(catalogue.tags[row]):
+            counts[tag] = counts.get(tag, 0) + 1
+    return sorted(tag for tag, count in counts.items() if count >= _MIN_TAGGED) or ["none"]
 
 
 def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str, time: str) -> dict[str, Rows]:
@@ -66,3 +78,35 @@ def read_histories(path: Path, item_ids: Sequence[str], *, user: str, item: str,
         name: np.array([place for _, place in sorted(events, key=lambda event: event[0])])
         for name, events in seen.items()
     }
+
+
+def read_traits(path: Path, *, user: str) -> dict[str, tuple[str, ...]]:
+    """Read what is known of users.
+
+    Args:
+        path: a `.jsonl`, `.csv` or `.parquet` file, a user a row.
+        user: column of the users; the others become tags, numbers with their tens.
+    Returns:
+        By user, their tags; empty cells are left out.
+    Raises:
+        TrainingDataInvalid: the file can't be read, or a row lacks the user's column.
+    """
+    traits: dict[str, tuple[str, ...]] = {}
+    for number, row in read_rows(path):
+        if user not in row:
+            raise TrainingDataInvalid(f"row {number} has no column {user!r}; it has {sorted(row)}")
+        told = {
+            column: _number_or_text(value)
+            for column, value in row.items()
+            if column != user and value not in (None, "")
+        }
+        traits[str(row[user])] = tags_of(told)
+    return traits
+
+
+def _number_or_text(value: object) -> float | str:
+    """CSV files bring numbers as texts."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return str(value)

@@ -15,11 +15,11 @@ from torch.nn import functional
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.kinds import Floats
 from embedder_heads.recommendation.two_tower import TwoTower
-from embedder_heads.training.interactions import Catalogue, Rows
+from embedder_heads.training.interactions import Catalogue, Rows, common_tags
+from embedder_heads.training.schedule import one_cycle
 
 _READS = 4
 _START_DECAYS = (0.5, 0.1, 0.02, 0.0)  # how quickly each attention query forgets, before training
-_MIN_TAGGED = 5
 _TAG_SCALE = 0.3
 
 
@@ -124,9 +124,7 @@ class _Run:
         self._layers = _initial_layers(len(catalogue.ids), marks.shape[1], axes, options)
         self._optimizer = torch.optim.AdamW(self._layers.values(), lr=options.learning_rate, weight_decay=0.01)
         steps = options.epochs * -(-len(self._next.target) // options.batch)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, options.learning_rate, total_steps=max(steps, 2), pct_start=0.1
-        )
+        self._schedule = one_cycle(self._optimizer, options.learning_rate, steps=steps)
 
     def epoch(self) -> None:
         """Walk once over every prefix of every history."""
@@ -252,11 +250,7 @@ def _initial_layers(items: int, tags: int, axes: int, options: TwoTowerOptions) 
 
 
 def _tag_marks(catalogue: Catalogue, known: npt.NDArray[np.intp]) -> tuple[list[str], Floats]:
-    counts: dict[str, int] = {}
-    for row in known:
-        for tag in set(catalogue.tags[row]):
-            counts[tag] = counts.get(tag, 0) + 1
-    tags = sorted(tag for tag, count in counts.items() if count >= _MIN_TAGGED) or ["none"]
+    tags = common_tags(catalogue, known)
     column = {tag: number for number, tag in enumerate(tags)}
     marks = np.zeros((len(catalogue.ids), len(tags)), np.float32)
     for row, names in enumerate(catalogue.tags):
