@@ -421,8 +421,6 @@ class ServeSettings(BaseSettings):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
         if not self.is_one_process:
             wanted = {
-                "metrics_address": self.metrics_address,
-                "dashboard": self.dashboard,
                 "trace_endpoint": self.trace_endpoint,
                 "answer_load='start'": self.answer_load == "start",
             }

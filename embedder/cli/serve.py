@@ -140,7 +140,7 @@ def banner_of(service: Service, runtime: Runtime) -> Banner:
 
 
 def _banner_of_processes(settings: ServeSettings, supervisor: Supervisor) -> Banner:
-    engine = supervisor.engines[0].details
+    engine, first = supervisor.engines[0].details, supervisor.frontends[0].details
     devices = ", ".join(settings.device_list)
     return Banner(
         settings=settings,
@@ -148,7 +148,9 @@ def _banner_of_processes(settings: ServeSettings, supervisor: Supervisor) -> Ban
         models={settings.space: engine["model"]},
         digests={settings.space: engine["digest"]},
         entries=supervisor.keeper.details["entries"],
-        heads=supervisor.frontends[0].details["heads"],
+        heads=first["heads"],
+        dashboard_url=first["dashboard"] or None,
+        metrics_url=first["metrics"] or None,
         processes=f"{len(supervisor.frontends)} front-ends, {len(supervisor.engines)} engines ({devices}), 1 keeper",
     )
 

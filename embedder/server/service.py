@@ -30,8 +30,9 @@ from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.savings_service import SavingsService
 from embedder.server.state import ServiceState
 from embedder.server.web import WebServers
+from embedder.telemetry import catalogue as metrics
 from embedder.telemetry.observer import ServiceObserver
-from embedder.telemetry.tally import Tally
+from embedder.telemetry.tally import Snapshot, Tally
 from embedder_client.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -83,6 +84,7 @@ class Service:
         shares_port: bool = False,
         binds_late: bool = False,
         tracing: Tracing | None = None,
+        elsewhere: Callable[[], Snapshot] | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -92,7 +94,10 @@ class Service:
             shares_port: whether other processes of the same service listen on the port too.
             binds_late: whether the port is bound only once calls can be answered.
             tracing: where spans go; None means what the settings say.
+            elsewhere: what other processes of the same service have counted; None where there are none.
         """
+        self._elsewhere = elsewhere
+        self._serves_misses = True
         self._settings = settings
         self._build = build or _build_here
         self._shares_port = shares_port
@@ -144,7 +149,16 @@ class Service:
 
     def set_serving(self, is_serving: bool) -> None:
         """Say whether misses are served; calls are taken either way, since hits need no engine."""
+        self._serves_misses = is_serving
         self._set_health(_SERVING if is_serving else _NOT_SERVING)
+
+    def own_counts(self) -> Snapshot:
+        """Return what this process has counted, and its part of what adds up over processes."""
+        counts = self._observer.tally.snapshot()
+        runtime = self._gate.peek()
+        for space in runtime.spaces if runtime else ():
+            counts.set(metrics.IN_FLIGHT_ITEMS, space.engine.in_flight, (space.name,))
+        return counts
 
     def stop(self) -> None:
         """Drain: say NOT_SERVING, take no new calls, let running ones end, and write everything down."""
@@ -173,11 +187,18 @@ class Service:
 
     def _start_web(self) -> None:
         def is_serving() -> bool:
-            return self._gate.is_open and not self._stopped.is_set()
+            return self._gate.is_open and self._serves_misses and not self._stopped.is_set()
 
         state = ServiceState(runtime=self._gate.peek, is_serving=is_serving)
-        tally = self._observer.tally.snapshot
-        self.web.start([tally, state.snapshot], PageFigures(self._gate.get, tally, target=lambda: self.address))
+        self.web.start(
+            [self._counted, state.snapshot], PageFigures(self._gate.get, self._counted, target=lambda: self.address)
+        )
+
+    def _counted(self) -> Snapshot:
+        counts = self._observer.tally.snapshot()
+        if self._elsewhere:
+            counts.merge(self._elsewhere())
+        return counts
 
     def _set_health(self, status: int) -> None:
         for name in ("", *SERVICE_NAMES):

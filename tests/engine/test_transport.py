@@ -35,6 +35,7 @@ from embedder.savings.report import SavingsQuery
 from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage import COUNTERS, Counts, Group, Slice, UsageRecord
 from embedder.server.accounting import SpaceAccount
+from embedder.telemetry.elsewhere import GatheredCounts
 from embedder_cache import CacheSettings, VectorCache, space_key
 
 from .conftest import DIM, CountingEncoder, image_item, options, text_items, vector_of, wait_until
@@ -87,7 +88,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         store = stack.enter_context(VectorCache.open(tmp_path / "cache", _CACHE))
         ledger = Ledger(tmp_path / "ledger.sqlite")
         stack.callback(ledger.close)
-        keeper = KeeperServer(store, ledger, context=context, path=tmp_path / "k")
+        keeper = KeeperServer(store, ledger, counts=GatheredCounts(), context=context, path=tmp_path / "k")
         stack.callback(keeper.close)
         board = Board.create(frontends=2, engines=1)
         stack.callback(board.block.close)

@@ -11,7 +11,9 @@ from .processes import Processes, running_processes, wait_until
 
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    with running_processes(tmp_path_factory.mktemp("frontends") / "service", "--max-text-bytes", "64 KiB") as processes:
+    with running_processes(
+        tmp_path_factory.mktemp("frontends") / "service", "--max-text-bytes", "64 KiB", "--max-queue-ms", "120000"
+    ) as processes:
         yield processes
 
 

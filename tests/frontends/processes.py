@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,10 +34,19 @@ class NotReached(Exception):
 
 @dataclass(frozen=True)
 class Processes:
-    """A started service as its operator sees it."""
+    """A started service as its operator sees it.
+
+    Attributes:
+        target: address of the port that its front-ends share.
+        supervisor: the process that started the others.
+        web: URL of its metrics, without a path.
+        page: URL of its page, without a path.
+    """
 
     target: str
     supervisor: psutil.Process
+    web: str = ""
+    page: str = ""
 
     def process(self, name: str) -> psutil.Process:
         """Return the process of a role and number, such as `engine-0`."""
@@ -119,7 +129,15 @@ def _words(process: psutil.Process) -> list[str]:
 def running_processes(folder: Path, *flags: str) -> Iterator[Processes]:
     """Run embedder-serve with two front-ends and `flags`."""
     known = {child.pid for child in psutil.Process().children()}
-    with running_daemon(folder, ["--frontends", "2", *flags]) as target:
+    web, page = _free_address(), _free_address()
+    told = ["--metrics-address", web, "--dashboard", "--dashboard-address", page]
+    with running_daemon(folder, ["--frontends", "2", *told, *flags]) as target:
         started = [child for child in psutil.Process().children() if child.pid not in known]
         supervisor = next(child for child in started if "embedder.cli.serve" in _words(child))
-        yield Processes(target, supervisor)
+        yield Processes(target, supervisor, f"http://{web}", f"http://{page}")
+
+
+def _free_address() -> str:
+    """Return an address that a process which is started anew can have again, as port 0 could not promise."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"

@@ -17,6 +17,8 @@ class KeeperKind(bytes, Enum):
     USAGE = b"U"  # client: usage for the ledger, and what it counted of the cache
     METER = b"M"  # client: what measures its device, and that device's power at rest
     SYNC = b"Y"  # client: let the ledger hold everything that anybody recorded
+    COUNTS = b"C"  # client: what it has counted, for the metrics
+    ALL_COUNTS = b"A"  # client: what have the others counted?
     FLUSH = b"Q"  # keeper: send your usage now
     REPLY = b"R"  # keeper: how a request ended
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
@@ -27,6 +27,22 @@ _LINGER_MS = 2_000
 _READERS_COUNT = ("hits", "misses", "damaged", "expired")
 
 
+class CountsKeeper(Protocol):
+    """Keeps what each process has counted; what the counts are is not the keeper's business."""
+
+    def note(self, name: bytes, packed: bytes) -> None:
+        """Take what a process has counted since it started."""
+        ...
+
+    def end(self, name: bytes) -> None:
+        """Hear that a process is gone."""
+        ...
+
+    def others(self, name: bytes) -> str:
+        """Return what all but one process have counted."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Sync:
     """A request that waits until every client has sent its usage."""
@@ -40,9 +56,16 @@ class KeeperServer:
     """Serves a cache and a ledger to this machine's processes."""
 
     def __init__(
-        self, cache: VectorCache, ledger: Ledger, *, context: zmq.Context[zmq.Socket[bytes]], path: Path
+        self,
+        cache: VectorCache,
+        ledger: Ledger,
+        *,
+        counts: CountsKeeper,
+        context: zmq.Context[zmq.Socket[bytes]],
+        path: Path,
     ) -> None:
         self._cache = cache
+        self._counts = counts
         self._ledger = ledger
         self._clients: set[bytes] = set()
         self._dead: set[bytes] = set()
@@ -83,6 +106,12 @@ class KeeperServer:
             self._note_flushed(client, body[0])
         elif kind == KeeperKind.METER:
             self._run(self._recorder, client, request, partial(self._note_meter, body))
+        elif kind == KeeperKind.COUNTS:
+            if client not in self._dead:
+                self._counts.note(client, body[0])
+            self._reply(client, request)
+        elif kind == KeeperKind.ALL_COUNTS:
+            self._reply(client, request, value=self._counts.others(client))
         elif kind == KeeperKind.SYNC:
             sync = _Sync(client, request, set(self._clients))
             self._syncs.append(sync)
@@ -161,6 +190,7 @@ class KeeperServer:
             name = self._gone.popleft()
             self._dead.add(name)
             self._clients.discard(name)
+            self._counts.end(name)
             for sync in list(self._syncs):
                 self._end_wait(sync, name)
         for _ in range(len(self._outbox)):

@@ -32,8 +32,11 @@ from embedder.server.encoder_opening import open_encoder
 from embedder.server.metering import open_meter
 from embedder.server.parts import engine_settings, open_cache_for_reading, open_shared_cache
 from embedder.server.processes.control import ClientDown, ControlPipe, KeeperUp, Order, Ready, Start
+from embedder.server.processes.counts_feed import CountsFeed, is_counted
 from embedder.server.processes.keeper_connection import follow_keeper
 from embedder.server.secrets import load_domain_secret
+from embedder.telemetry.observer import ServiceObserver
+from embedder.telemetry.tally import Tally
 from embedder_cache import space_key
 
 _PUBLISH_S = 0.1
@@ -67,6 +70,8 @@ def run_engine(start: Start, control: ControlPipe) -> None:
         stack.callback(ledger.close)
         info = encoder.info
         meter = open_meter(info.device)
+        tally = Tally()
+        observer = ServiceObserver(tally, tracing=None, reason_of=lambda error: type(error).__name__)
         engine = Engine(
             encoder,
             cache=cache,
@@ -78,6 +83,9 @@ def run_engine(start: Start, control: ControlPipe) -> None:
             shared=open_shared_cache(settings, stack),
             admission=AdmittedByFrontends(),
             meter=meter,
+            observer=observer.of_space(
+                settings.space
+            ),  # of batches and commits: what calls are answered, front-ends count
         )
         readers = [PixelReader(SharedBlock(pool), image_size=info.image_size) for pool in start.pixels]
         server = EngineServer(
@@ -91,6 +99,8 @@ def run_engine(start: Start, control: ControlPipe) -> None:
         warm_up(encoder, engine.cost_model)
         gc.collect()
         gc.freeze()
+        if is_counted(settings):
+            stack.enter_context(CountsFeed(keeper, tally.snapshot))
         stack.enter_context(_Publisher(start, engine, meter=meter, keeper=keeper))
         control.say(Ready(_details(encoder), preparation))
         for order in orders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import structlog
 import zmq
@@ -35,6 +35,7 @@ from embedder.server.parts import (
     start_video_decoder,
 )
 from embedder.server.processes.control import ControlPipe, EngineDown, EngineUp, KeeperUp, Order, Ready, Start, Stop
+from embedder.server.processes.counts_feed import CountsFeed, counted_elsewhere, is_counted
 from embedder.server.processes.keeper_connection import follow_keeper
 from embedder.server.reporting import open_report
 from embedder.server.runtime import Runtime
@@ -42,6 +43,7 @@ from embedder.server.secrets import load_domain_secret
 from embedder.server.service import Service
 from embedder.server.spaces import FixedSpaces, ServedSpace, Spaces
 from embedder.telemetry.observer import ServiceObserver
+from embedder.telemetry.tally import Snapshot
 from embedder_cache import space_key
 
 _log = structlog.get_logger(__name__)
@@ -66,13 +68,29 @@ def run_frontend(start: Start, control: ControlPipe) -> None:
             # Meanwhile the engine loads: what the first image needs is there when it serves.
             threading.Thread(target=import_resizer, name="import", daemon=True).start()
         # A successor takes no connection before it can answer: the others on the port do.
-        service = Service(start.settings, build=frontend.build, shares_port=True, binds_late=start.incarnation > 1)
+        service = Service(
+            _settings_of(start),
+            build=frontend.build,
+            shares_port=True,
+            binds_late=start.incarnation > 1,
+            elsewhere=frontend.counted_elsewhere,
+        )
         runtime = service.start()
         frontend.service = service
         frontend.show_health()
-        control.say(Ready({"heads": str(len(runtime.heads.snapshot.served()))}))
-        frontend.stopped.wait()
-        service.stop()
+        feed = CountsFeed(frontend.keeper, service.own_counts) if is_counted(start.settings) else nullcontext()
+        with feed:
+            pages = {"metrics": service.web.metrics_url or "", "dashboard": service.web.dashboard_url or ""}
+            control.say(Ready({"heads": str(len(runtime.heads.snapshot.served())), **pages}))
+            frontend.stopped.wait()
+            service.stop()
+
+
+def _settings_of(start: Start) -> ServeSettings:
+    """Return the service's settings for this front-end: the first serves metrics and page for all of them."""
+    if start.number == 0:
+        return start.settings
+    return start.settings.model_copy(update={"metrics_address": None, "dashboard": False})
 
 
 class _Frontend:
@@ -82,7 +100,7 @@ class _Frontend:
         self._start = start
         self._context = context
         self._name = frontend_name(start.number, incarnation=start.incarnation)
-        self._keeper = KeeperClient(context, own_name=self._name)
+        self.keeper = KeeperClient(context, own_name=self._name)
         self._lock = threading.Lock()
         self._keeper_was_up = False
         self._engines: dict[int, int] = {}  # number to incarnation, of those that are up
@@ -114,8 +132,8 @@ class _Frontend:
             raise ConfigurationError("told to stop while starting")
         preparation = self._preparation.with_decoder(decoder)
         preparation.warm_up()
-        cache = RemoteCache(open_cache_for_reading(settings, stack), self._keeper)
-        ledger = RemoteLedger(settings.ledger_path, self._keeper, cache_counts=cache.counts)
+        cache = RemoteCache(open_cache_for_reading(settings, stack), self.keeper)
+        ledger = RemoteLedger(settings.ledger_path, self.keeper, cache_counts=cache.counts)
         stack.callback(ledger.close)
         info = preparation.info
         shared = open_shared_cache(settings, stack)
@@ -161,9 +179,13 @@ class _Frontend:
             observer=observer,
         )
 
+    def counted_elsewhere(self) -> Snapshot:
+        """Return what the service's other processes have counted."""
+        return counted_elsewhere(self.keeper)
+
     def disconnect(self) -> None:
         """Let go of the keeper, once everything that uses it is closed."""
-        self._keeper.disconnect("the service is shutting down", linger_ms=_LINGER_MS)
+        self.keeper.disconnect("the service is shutting down", linger_ms=_LINGER_MS)
 
     def show_health(self) -> None:
         """Say whether misses are served; hits are, as long as this process lives."""
@@ -206,7 +228,7 @@ class _Frontend:
         elif isinstance(order, Stop):
             self.stopped.set()
         else:
-            follow_keeper(self._keeper, order, self._start.folder)
+            follow_keeper(self.keeper, order, self._start.folder)
             self._keeper_was_up |= isinstance(order, KeeperUp)
         is_complete = self._keeper_was_up and len(self._engines) == self._start.engines
         if self.stopped.is_set() or (is_complete and self._preparation is not None):

@@ -10,6 +10,7 @@ from embedder.engine.transport.keeper_server import KeeperServer
 from embedder.engine.transport.peers import keeper_socket
 from embedder.server.parts import open_cache, open_ledger
 from embedder.server.processes.control import ClientDown, ControlPipe, Ready, Start
+from embedder.telemetry.elsewhere import GatheredCounts
 
 
 def run_keeper(start: Start, control: ControlPipe) -> None:
@@ -25,7 +26,7 @@ def run_keeper(start: Start, control: ControlPipe) -> None:
         ledger = open_ledger(settings, stack)
         context = stack.enter_context(zmq.Context())
         path = keeper_socket(start.folder, incarnation=start.incarnation)
-        server = KeeperServer(cache, ledger, context=context, path=path)
+        server = KeeperServer(cache, ledger, counts=GatheredCounts(), context=context, path=path)
         stack.callback(server.close)
         control.say(Ready({"entries": f"{cache.stats().entries:,}"}))
         for order in control.orders():
