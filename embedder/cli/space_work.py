@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from embedder.cli import training_options as common
 from embedder.cli.space_desk import (
@@ -226,12 +226,14 @@ def bridge(
                 return
             heads = _heads_of(HeadRegistry(heads_dir or data_folder(data_dir) / "heads"), two.digests[0])
             examples: dict[str, Labelled] = {}
+            judged: frozenset[bytes] = frozenset()
             if labelled is not None:
                 measured = _named(heads, head)
                 table = _read(labelled, text, image, label, separator, measured.manifest.task)
+                judged = frozenset(table.hashes)
                 examples[measured.manifest.name] = _labelled(table, measured, two, _Service(target, token, tls_root))
             with console.status("fitting"):
-                pairs = find_pairs(two.cache, *two.keys, limit=sample)
+                pairs = find_pairs(two.cache, *two.keys, limit=sample + len(judged)).without(judged)
                 name = f"{two.new}-to-{two.old}".replace("@", "-")[:64].strip("-_")
                 joined = BridgeEnds(name, source_digest=ends.source, target_digest=ends.target)
                 fitted = fit_bridge(joined, pairs.new, pairs.old, heads=heads, labelled=examples, seed=seed)
@@ -386,7 +388,9 @@ def _print_drift(report: DriftReport) -> None:
 
 
 def _print_metrics(title: str, metrics: dict[str, Metric]) -> None:
-    table = Table("figure", "value", "95 % interval", "of", "how", title=title, title_justify="left")
+    table = Table(
+        Column("figure", overflow="fold"), "value", "95 % interval", "of", "how", title=title, title_justify="left"
+    )
     for name, metric in metrics.items():
         interval = f"{metric.low:.4f} to {metric.high:.4f}"
         table.add_row(name, f"{metric.value:.4f}", interval, f"{metric.samples:,}", metric.method)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from embedder.cli.space_desk import (
@@ -236,7 +236,10 @@ def _print_move(alias: str, moved: Move) -> None:
 
 def _print_spaces(document: SpacesDocument, report: ServingReport | None) -> None:
     states = {} if report is None else {space.name: space for space in report.spaces}
-    table = Table("space", "state", "aliases", "model", "precision", "digest", "shadow", "created")
+    kept = (Column(name, no_wrap=True) for name in ("space", "state", "aliases"))
+    table = Table(
+        *kept, Column("model", overflow="fold"), "precision", Column("digest", overflow="fold"), "shadow", "created"
+    )
     for row in document.spaces:
         space = states.get(row.name)
         aliases = ", ".join(sorted(alias for alias, target in document.aliases.items() if target == row.name))

@@ -25,6 +25,7 @@ from embedder.server.spaces import ServedSpace, Spaces
 from embedder.spaces.document import AliasMove, BridgeRow, SpaceRow, SpacesDocument
 from embedder.spaces.registry import SpaceRegistry
 from embedder.spaces.serving import ServingFile, ServingReport, SpaceReport, SpaceState
+from embedder_heads import HeadError
 
 _log = structlog.get_logger(__name__)
 
@@ -160,6 +161,8 @@ class SpaceHost:
         if document.revision < self._document.revision:
             return  # a later one was adopted while this one was read
         live = {row.name for row in document.live}
+        if document.aliases != self._document.aliases:
+            self._pick_up_heads()
         self._publish(document, live)
         if document.bridges != self._bridges:
             serve_bridges(self._parts.heads, document.bridges, self._parts.settings.bridges_path)
@@ -179,6 +182,14 @@ class SpaceHost:
                 self._awaited.add(name)
                 self._work.put(partial(self._take_out, row, self._open.pop(name, None)))
         self._tell()
+
+    def _pick_up_heads(self) -> None:
+        """See what was published for a space before an alias points at it: a call there finds its heads from the first on."""
+        for source in (self._parts.heads, self._parts.fusions):
+            try:
+                source.refresh()
+            except (HeadError, OSError) as error:
+                _log.error("heads could not be read before an alias moved", error=str(error))
 
     def _publish(self, document: SpacesDocument, live: set[str]) -> None:
         ready = {name: opened.served for name, opened in self._open.items() if name in live and opened.served}

@@ -35,6 +35,10 @@ class PairedVectors:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def without(self, hashes: frozenset[bytes]) -> PairedVectors:
+        """Return the pairs of other contents than these, by hash."""
+        return self.take(np.flatnonzero([row.tobytes() not in hashes for row in self.hashes]))
+
     def take(self, rows: npt.NDArray[np.intp]) -> PairedVectors:
         """Return the pairs of some rows."""
         return PairedVectors(self.hashes[rows], self.old[rows], self.new[rows])

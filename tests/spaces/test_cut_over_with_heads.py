@@ -162,3 +162,18 @@ def test_spaces_that_are_not_two_are_refused(desk: Desk) -> None:
     with pytest.raises(SpaceConflict, match="same space"):
         with open_two(desk.spaces, "default", "default@1", None):
             pass
+
+
+def test_first_call_in_the_new_space_finds_the_heads_that_moved_with_it(desk: Desk, registry: HeadRegistry) -> None:
+    registry.publish(head_of(desk, "default@1"))
+    wait_for_head(desk, "topic", 1)
+    with desk.client() as client:
+        for _ in range(5):  # whatever the moment at which the registry of heads is looked at by itself
+            registry.publish(head_of(desk, "default@2"), make_current=False)
+            newest = max(registry.versions("topic"))
+            registry.promote(f"topic@{newest}", "current")
+            client.set_alias("default", "default@2")
+            result = client.predict(TEXTS[:1], ["topic"])
+            assert (result.provenance.space, result.predictions[0].version) == ("default@2", newest)
+            client.set_alias("default", "default@1")
+            assert client.predict(TEXTS[:1], ["topic"]).predictions[0].version == 1

@@ -129,6 +129,8 @@ def test_pairs_are_a_sample_of_what_both_spaces_hold(tmp_path: Path) -> None:
     names = sorted(hash_texts([text]) for text in both)
     assert [row.tobytes() for row in every.hashes] == names
     assert [row.tobytes() for row in some.hashes] == names[:50]
+    left = every.without(frozenset(names[:20]))
+    assert [row.tobytes() for row in left.hashes] == names[20:]
     row = both.index(next(text for text in both if hash_texts([text]) == names[0]))
     assert some.old[0] == pytest.approx(vectors[100 + row], abs=1e-3)
     assert some.new[0] == pytest.approx(unit(vectors[100 + row : 101 + row, :8])[0], abs=1e-3)
