@@ -13,6 +13,7 @@ import multiprocessing
 import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from embedder.backfill.journal import Journal
 from embedder.backfill.local_space import max_batch_units
 from embedder.backfill.planning import AskedColumns
 from embedder.backfill.shard_contents import PreparedPart
+from embedder.cli.process import SWITCH_INTERVAL_S
 from embedder.config import ServeSettings, load_settings
 from embedder.encoders.base import Encoder, Pixels, Tokens, Vectors
 from embedder.server.encoder_opening import open_encoder
@@ -113,6 +115,7 @@ class Bench:
 
 def measure(full: bool, console: Console) -> Result:
     """Measure the rounds, and with `--full` the memory."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the command does
     texts, images = (_FULL_TEXTS, _FULL_IMAGES) if full else (_TEXTS, _IMAGES)
     folder = Path(tempfile.mkdtemp(prefix="backfill-bench-"))
     try:
