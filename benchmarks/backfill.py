@@ -1,8 +1,8 @@
 """A backfill of real texts and photographs beside the bare encoder on prepared batches, in turns; then again over the full cache.
 
 The bare encoder gets the same contents tokenized and decoded before, sorted by length, in batches of the same budget. A backfill
-reads files, hashes, asks the cache, tokenizes, decodes, encodes, commits and notes its shards. `--full` takes 20,000 texts and 2,000
-images, and compares the memory of a job of ten million rows with that of one of a hundred thousand.
+reads files, hashes, asks the cache, tokenizes, decodes, encodes, commits and notes its shards. `--full` takes
+20,000 texts and 2,000 images, and compares the memory of a job of ten million rows with that of one of a hundred thousand.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
-import resource
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -35,14 +35,15 @@ from embedder.backfill.journal import Journal
 from embedder.backfill.local_space import max_batch_units
 from embedder.backfill.planning import AskedColumns
 from embedder.backfill.shard_contents import PreparedPart
+from embedder.cli.process import SWITCH_INTERVAL_S
 from embedder.config import ServeSettings, load_settings
 from embedder.encoders.base import Encoder, Pixels, Tokens, Vectors
 from embedder.server.encoder_opening import open_encoder
 from embedder.server.parts import start_decoder
 from embedder_client.content_hash import Modality
 
-_ROUNDS = 4
-_TEXTS, _IMAGES = 6_000, 600
+_ROUNDS = 2
+_TEXTS, _IMAGES = 10_000, 1_000
 _FULL_TEXTS, _FULL_IMAGES = 20_000, 2_000
 _SMALL_ROWS, _LARGE_ROWS = 100_000, 10_000_000
 _KNOWN_TEXTS = 20_000
@@ -113,6 +114,7 @@ class Bench:
 
 def measure(full: bool, console: Console) -> Result:
     """Measure the rounds, and with `--full` the memory."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the command does
     texts, images = (_FULL_TEXTS, _FULL_IMAGES) if full else (_TEXTS, _IMAGES)
     folder = Path(tempfile.mkdtemp(prefix="backfill-bench-"))
     try:
@@ -143,7 +145,9 @@ def _rounds(bench: Bench, folder: Path, texts: int, images: int, console: Consol
         seconds = {name: turns[name]() for name in order}
         before = bench.encoder.encodes
         second_s = bench.run_job([source], f"again-{number}")
-        yield Round(texts + images, seconds["bare"], seconds["backfill"], second_s, bench.encoder.encodes - before)
+        found = Round(texts + images, seconds["bare"], seconds["backfill"], second_s, bench.encoder.encodes - before)
+        console.print(f"bare {found.bare_s:.1f} s, backfill {found.backfill_s:.1f} s, again {found.second_s:.2f} s")
+        yield found
 
 
 def _warm(bench: Bench, texts: list[str], images: list[bytes]) -> None:
@@ -239,7 +243,13 @@ def _work(folder: Path, path: Path, answer: multiprocessing.connection.Connectio
     with open_or_plan(None, job, asked, data_dir=settings.data_dir, on_progress=lambda size: None) as manifest:
         JobRunner(manifest, settings, RunOptions(), load=lambda settings, stack: encoder).run()
     seconds = time.perf_counter() - start
-    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024, seconds, encoder.encodes))
+    answer.send((_peak_mib(), seconds, encoder.encodes))
+
+
+def _peak_mib() -> float:
+    """Return this process's peak resident size; the kernel's rusage would count its parent's, from before it became its own."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1_024
 
 
 def _result(rounds: Sequence[Round], memory: Memory | None, *, texts: int, images: int) -> Result:

@@ -17,7 +17,7 @@ from embedder.backfill.sources.row_file import RowFile
 from embedder.errors import InvalidRequest
 from embedder_client.content_hash import Modality
 
-_SHARD_ROWS = {Modality.TEXT: 2_048, Modality.IMAGE: 256, Modality.POST: 512, Modality.VIDEO: 8}
+_SHARD_ROWS = {Modality.TEXT: 2_048, Modality.IMAGE: 128, Modality.POST: 512, Modality.VIDEO: 8}
 _USUAL_TEXT_COLUMN = "text"
 _SHOWN_ROWS = 20
 

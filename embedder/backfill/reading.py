@@ -75,14 +75,9 @@ class ShardReader:
                 f"{source.path} has {block.rows} rows where {shard.rows} were planned: it was changed; plan the job anew"
             )
         folder = Path(source.path).parent
-        items: list[ContentItem] = []
-        for row, values in enumerate(zip(*[block.columns[name] for name in names], strict=True)):
-            failure = block.failures.get(row)
-            items.append(
-                ContentItem(b"", error=InvalidContent(failure))
-                if failure
-                else self._contents.item(dict(zip(names, values, strict=True)), folder)
-            )
+        items = list(self._contents.items(block.columns, folder))
+        for row, failure in block.failures.items():
+            items[row] = ContentItem(b"", error=InvalidContent(failure))
         return ShardContents(shard, self._ids(block.columns, source, shard), items, sum(map(_payload_bytes, items)))
 
     def _ids(self, columns: dict[str, list[object]], source: Source, shard: Shard) -> list[str]:

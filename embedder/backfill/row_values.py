@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,19 +26,25 @@ class RowContents:
         self._columns = columns
         self._limits = limits
 
-    def item(self, values: Mapping[str, Any], folder: Path) -> ContentItem:
-        """Make one row's content.
+    def items(self, columns: Mapping[str, Sequence[Any]], folder: Path) -> Iterator[ContentItem]:
+        """Make each row's content; one that can't be made carries its error.
 
         Args:
-            values: the row's values by column.
+            columns: (rows) values by column.
             folder: where relative paths begin.
         """
+        modality, limits = self._columns.modality, self._limits
+        if modality is Modality.POST:
+            names = [field.column for field in self._columns.fields]
+            for values in zip(*[columns[name] for name in names], strict=True):
+                yield self._made(lambda row: self._post(row, folder), dict(zip(names, values, strict=True)))
+            return
+        for value in columns[self._columns.column]:
+            yield self._made(lambda one: content_item(modality, one, folder=folder, limits=limits), value)
+
+    def _made(self, make: Callable[[Any], ContentItem], value: Any) -> ContentItem:
         try:
-            if self._columns.modality is not Modality.POST:
-                return content_item(
-                    self._columns.modality, values[self._columns.column], folder=folder, limits=self._limits
-                )
-            return self._post(values, folder)
+            return make(value)
         except EmbedderError as error:
             return ContentItem(b"", error=error)
 

@@ -46,6 +46,7 @@ from embedder.cli.backfill_options import (
 from embedder.cli.backfill_progress import RunProgress, planning, shown
 from embedder.cli.backfill_view import plan_table, status_table
 from embedder.cli.logs import configure_logs
+from embedder.cli.process import SWITCH_INTERVAL_S
 from embedder.errors import ConfigurationError, EmbedderError, InvalidRequest, UnknownSpace
 
 if TYPE_CHECKING:
@@ -391,6 +392,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # the encoder's threads never wait long for one that reads
     configure_logs(log_format="auto", level=os.environ.get("EMBEDDER_LOG_LEVEL", "warning"))
     try:
         app()

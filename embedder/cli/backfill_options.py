@@ -103,7 +103,7 @@ ShardRows = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Most rows of a shard, which is what a killed job does again at most. 0 goes by the medium: 2048 texts, 512 posts, 256 "
+        help="Most rows of a shard, which is what a killed job does again at most. 0 goes by the medium: 2048 texts, 512 posts, 128 "
         "images, 8 videos; a shard's contents are in memory, some shards at a time.",
     ),
 ]

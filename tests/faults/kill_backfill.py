@@ -10,6 +10,7 @@ the cache, right to the last bit; the outputs must hold every row once; and no k
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import random
@@ -41,6 +42,7 @@ from tests.engine.conftest import CountingEncoder, vector_of
 _SHARD_ROWS = 128
 _BATCH_S = 0.004  # what the device takes, so that a kill meets a batch under way
 _CONTENT_BYTES = 16
+_STUCK_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def run(*, kills: int, rows: int, folder: Path, seed: int) -> Found:
         child.wait()
         boundaries.append(log.stat().st_size // _CONTENT_BYTES)
     if _start(folder).wait() != 0:
-        raise RuntimeError("the last run did not end well")
+        raise RuntimeError(f"the last run did not end well: {(folder / 'stuck').read_text()}")
     return _found(folder, texts, boundaries)
 
 
@@ -146,7 +148,8 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _work(folder: Path) -> None:
-    """Be the child."""
+    """Be the child; one that is stuck says where, and ends."""
+    faulthandler.dump_traceback_later(_STUCK_S, exit=True, file=(folder / "stuck").open("w"))
     encoder = RecordingEncoder()
     encoder.log = os.open(folder / "encoded", os.O_WRONLY | os.O_APPEND)
 

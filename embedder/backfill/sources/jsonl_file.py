@@ -82,7 +82,7 @@ def _parsed(line: bytes) -> tuple[dict[str, Any], str]:
     if not line.strip():
         return {}, "the line is empty"
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())  # given bytes, it would guess at their encoding
     except ValueError as error:  # of JSON, and of UTF-8
         return {}, f"the line is no JSON: {error}"
     except RecursionError:
