@@ -268,6 +268,7 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=6)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     with tempfile.TemporaryDirectory(prefix="replicas-") as folder:
         counts = run(restarts=options.restarts, folder=Path(folder), says=not options.json)
     sys.stdout.write(
