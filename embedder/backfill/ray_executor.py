@@ -60,7 +60,7 @@ class RayExecutor:
                 break
             asked = self._asker.ask(self._reader.read(shard))
             under_way.append(_UnderWay(asked, self._submit(asked) if asked.missing else None))
-            while self._is_full(under_way):
+            while under_way and self._is_full(under_way):
                 yield from self._finish(under_way.popleft())
         while under_way:
             yield from self._finish(under_way.popleft())
