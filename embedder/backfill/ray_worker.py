@@ -43,7 +43,7 @@ class RayWorker:
         Raises:
             ConfigurationError: it can't be loaded here, or it is of another space.
         """
-        from embedder.server.build import open_encoder
+        from embedder.server.encoder_opening import open_encoder
         from embedder.server.metering import open_meter
 
         self._plan = plan
