@@ -309,7 +309,7 @@ def _result(rounds: Sequence[Round], memory: Memory | None, ray: Sequence[float]
     if ray:
         notes.append(
             f"Ray: {_RAY_TEXTS:,} new texts by a Ray of this machine with one worker of all cores, and by this process, in turns, "
-            f"{_RAY_ROUNDS} rounds; rows a second from the end of the first shard on, so that starting Ray and loading the model there count "
+            f"{_RAY_ROUNDS} rounds; rows a second from the end of the first shard on, so that starting Ray and loading the model count "
             "nothing. The median of the rounds' own ratios."
         )
     if memory is not None:
