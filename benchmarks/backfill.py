@@ -1,8 +1,9 @@
 """A backfill of real texts and photographs beside the bare encoder on prepared batches, in turns; then again over the full cache.
 
 The bare encoder gets the same contents tokenized and decoded before, sorted by length, in batches of the same budget. A backfill
-reads files, hashes, asks the cache, tokenizes, decodes, encodes, commits and notes its shards. `--full` takes
-20,000 texts and 2,000 images, and compares the memory of a job of ten million rows with that of one of a hundred thousand.
+reads files, hashes, asks the cache, tokenizes, decodes, encodes, commits and notes its shards. `--full` takes 20,000 texts and 2,000
+images, compares the memory of a job of ten million rows with that of one of a hundred thousand, and lets a Ray cluster on this machine
+and this process take turns.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ _FULL_TEXTS, _FULL_IMAGES = 20_000, 2_000
 _SMALL_ROWS, _LARGE_ROWS = 100_000, 10_000_000
 _KNOWN_TEXTS = 20_000
 _GROUP_ROWS = 100_000
+_RAY_TEXTS, _RAY_ROUNDS, _RAY_SHARD_ROWS = 4_096, 3, 512
 
 _COLUMNS = ("contender", "items/s", "of the bare encoder", "encodes", "memory")
 
@@ -111,6 +113,27 @@ class Bench:
             assert (done.rows, done.rejected) == (manifest.rows, 0)
         return time.perf_counter() - start
 
+    def rate(self, source: Path, name: str, executor: str) -> float:
+        """Run a new job; returns its rows a second between its first shard's end and its last's, so that no start counts."""
+        job = Job(
+            sources=(str(source),),
+            columns=None,
+            model="default",
+            precision="auto",
+            space="default@1",
+            shard_rows=_RAY_SHARD_ROWS,
+        )
+        folder = self.settings.data_dir / "backfill" / name
+        ends: list[tuple[float, int]] = []
+        with open_or_plan(
+            folder, job, AskedColumns(), data_dir=self.settings.data_dir, on_progress=lambda size: None
+        ) as manifest:
+            runner = JobRunner(
+                manifest, self.settings, RunOptions(executor=executor), load=lambda settings, stack: self.encoder
+            )
+            runner.run(on_done=lambda done: ends.append((time.perf_counter(), done.rows)))
+        return sum(rows for _, rows in ends[1:]) / (ends[-1][0] - ends[0][0])
+
 
 def measure(full: bool, console: Console) -> Result:
     """Measure the rounds, and with `--full` the memory."""
@@ -125,10 +148,11 @@ def measure(full: bool, console: Console) -> Result:
             stack.callback(encoder.close)
             bench = Bench(settings, CountingEncoder(encoder))
             rounds = list(_rounds(bench, folder, texts // _ROUNDS, images // _ROUNDS, console))
+            ray = _ray_shares(bench, folder, console) if full else []
         memory = _memory(folder, console) if full else None
     finally:
         shutil.rmtree(folder)
-    return _result(rounds, memory, texts=texts, images=images)
+    return _result(rounds, memory, ray, texts=texts, images=images)
 
 
 def _rounds(bench: Bench, folder: Path, texts: int, images: int, console: Console) -> Iterator[Round]:
@@ -148,6 +172,21 @@ def _rounds(bench: Bench, folder: Path, texts: int, images: int, console: Consol
         found = Round(texts + images, seconds["bare"], seconds["backfill"], second_s, bench.encoder.encodes - before)
         console.print(f"bare {found.bare_s:.1f} s, backfill {found.backfill_s:.1f} s, again {found.second_s:.2f} s")
         yield found
+
+
+def _ray_shares(bench: Bench, folder: Path, console: Console) -> list[float]:
+    """Return, for each round, the rate of a Ray cluster on this machine over that of this process."""
+    words = fresh_texts(seed=10)
+    shares = []
+    for number in range(_RAY_ROUNDS):
+        console.print(f"Ray, round {number + 1} of {_RAY_ROUNDS}")
+        rates = {}
+        for executor in ("local", "ray") if number % 2 == 0 else ("ray", "local"):
+            source = folder / f"{executor}-{number}"
+            _write(source, list(itertools.islice(words, _RAY_TEXTS)), [])
+            rates[executor] = bench.rate(source, f"{executor}{number}", executor)
+        shares.append(rates["ray"] / rates["local"])
+    return shares
 
 
 def _warm(bench: Bench, texts: list[str], images: list[bytes]) -> None:
@@ -252,7 +291,7 @@ def _peak_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1_024
 
 
-def _result(rounds: Sequence[Round], memory: Memory | None, *, texts: int, images: int) -> Result:
+def _result(rounds: Sequence[Round], memory: Memory | None, ray: Sequence[float], *, texts: int, images: int) -> Result:
     share = statistics.median(one.bare_s / one.backfill_s for one in rounds)
     speedup = statistics.median(one.backfill_s / one.second_s for one in rounds)
     items = sum(one.items for one in rounds)
@@ -267,7 +306,7 @@ def _result(rounds: Sequence[Round], memory: Memory | None, *, texts: int, image
         "share_of_encoder": share,
         "second_run_speedup": speedup,
         "second_run_encodes": float(second_encodes),
-        "ray_share_of_local": None,
+        "ray_share_of_local": statistics.median(ray) if ray else None,
         "skip_rows_per_second": None,
         "memory_large_over_small": None,
     }
@@ -277,6 +316,12 @@ def _result(rounds: Sequence[Round], memory: Memory | None, *, texts: int, image
         "The seconds of a backfill are those of planning and running the job in a process that holds the model; the bare encoder's are "
         "of its forward passes alone, with everything tokenized and decoded before.",
     ]
+    if ray:
+        notes.append(
+            f"Ray: {_RAY_TEXTS:,} new texts by a Ray of this machine with one worker of all cores, and by this process, in turns, "
+            f"{_RAY_ROUNDS} rounds; rows a second from the end of the first shard on, so that starting Ray and loading the model count "
+            "nothing. The median of the rounds' own ratios."
+        )
     if memory is not None:
         small, large = f"{memory.small_mib:,.0f} MiB", f"{memory.large_mib:,.0f} MiB"
         rate = f"{memory.rows_a_second:,.0f}"

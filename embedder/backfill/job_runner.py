@@ -39,6 +39,7 @@ class RunOptions:
 
     Attributes:
         executor: what computes; see `EXECUTORS`.
+        ray_address: the Ray cluster, with the executor 'ray'; empty starts one on this machine.
         again: ask for every row anew, even where the journal says that it is done.
         max_rejects: most rejects; None bears any number.
         token: bearer token of the service, with a target.
@@ -46,6 +47,7 @@ class RunOptions:
     """
 
     executor: str = "local"
+    ray_address: str = ""
     again: bool = False
     max_rejects: int | None = None
     token: str = ""
@@ -176,7 +178,7 @@ class JobRunner:
         stack.callback(space.close)
         if known is None:
             space.pinned.write(folder)
-        context = ExecutorContext(self._manifest, self._settings, space)
+        context = ExecutorContext(self._manifest, self._settings, space, self._options.ray_address)
         return JobParts(
             manifest=self._manifest,
             journal=journal,

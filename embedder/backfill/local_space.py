@@ -91,7 +91,7 @@ class LocalSpace:
             self.model = EncoderOnDemand(self._load_checked)
             stack.callback(self.model.close)
             self.pinned = pinned or PinnedSpace.of(self.model.info)
-            secret = load_domain_secret(settings.data_dir)
+            secret = load_domain_secret(settings.data_dir, settings.domain_key_file)
             self.key = space_key(secret, bytes.fromhex(self.pinned.digest), self.pinned.dim)
         except BaseException:
             stack.close()

@@ -36,6 +36,7 @@ from embedder.cli.backfill_options import (
     Parquet,
     PostFields,
     Precision,
+    RayAddress,
     ShardRows,
     Sources,
     Space,
@@ -91,6 +92,7 @@ def run(
     token: Token = "",
     tls_root: TlsRoot = None,
     executor: ExecutorName = "local",
+    ray_address: RayAddress = "",
     again: Again = False,
     max_rejects: MaxRejects = None,
     shard_rows: ShardRows = 0,
@@ -115,7 +117,14 @@ def run(
     outputs = _outputs(parquet, npy, index)
     with _manifest(sources or [], job, settings, asked, outputs=outputs, target=target) as manifest:
         errors.print(f"job {manifest.folder}: {manifest.rows:,} rows in {manifest.shards:,} shards", highlight=False)
-        options = RunOptions(executor=executor, again=again, max_rejects=max_rejects, token=token, tls_root=tls_root)
+        options = RunOptions(
+            executor=executor,
+            ray_address=ray_address,
+            again=again,
+            max_rejects=max_rejects,
+            token=token,
+            tls_root=tls_root,
+        )
         _, before = Journal(manifest.folder).totals()
         progress = RunProgress(rows=manifest.rows, before=replace(before, rows=0) if again else before)
         runner = JobRunner(manifest, settings, options)

@@ -91,7 +91,22 @@ Token = Annotated[
 TlsRoot = Annotated[
     Path | None, typer.Option(help="PEM file with the authority of the service's certificate; turns TLS on.")
 ]
-ExecutorName = Annotated[str, typer.Option(help="What computes: 'local' is this process with its decode workers.")]
+ExecutorName = Annotated[
+    str,
+    typer.Option(
+        help="What computes: 'local' is this process with its decode workers; 'ray' is a worker for each GPU of a Ray cluster, or for "
+        "its processors, while this process reads, asks the cache and keeps what comes back (needs embedder[ray]). Name the precision "
+        "there: 'auto' may choose another one on another machine, and such a worker is refused."
+    ),
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        help="The Ray cluster, such as HOST:6379 or auto, with --executor ray; left out, one is started on this machine and ended "
+        "with the job. Its nodes need this version of embedder and reach of the shared cache, not of the sources.",
+        show_default=False,
+    ),
+]
 Again = Annotated[
     bool, typer.Option("--again", help="Ask for every row anew, as after the cache has dropped some; hits stay cheap.")
 ]

@@ -216,22 +216,31 @@ def kill_one_of_each(load: Load, replicas: Sequence[Replica], cluster: ValkeyClu
     }
 
 
-def restart_in_turn(load: Load, replicas: Sequence[Replica], *, restarts: int, says: bool = False) -> None:
-    """Restart replicas one after the other, each once the one before serves again."""
-    for number in range(restarts):
-        replica = replicas[number % len(replicas)]
-        replica.stop()
-        replica.start()
-        replica.wait_until_serving()
-        load.wait_for_calls(20)
-        if says:
-            sys.stderr.write(f"\r{number + 1} of {restarts} restarts, {len(load.outcomes)} calls")
+def restart_in_turn(load: Load, replicas: Sequence[Replica], *, restarts: int, says: bool = False) -> int:
+    """Restart replicas one after the other, each once the one before serves again; returns how many, also after Ctrl-C."""
+    number = 0
+    try:
+        for number in range(restarts):
+            _restart(load, replicas[number % len(replicas)])
+            if says:
+                sys.stderr.write(f"\r{number + 1} of {restarts} restarts, {len(load.outcomes)} calls")
+    except KeyboardInterrupt:
+        replicas[number % len(replicas)].wait_until_serving()
+        return number
+    return restarts
+
+
+def _restart(load: Load, replica: Replica) -> None:
+    replica.stop()
+    replica.start()
+    replica.wait_until_serving()
+    load.wait_for_calls(20)
 
 
 def run(*, restarts: int, folder: Path, says: bool = False) -> dict[str, float | list[str]]:
     """Run everything; returns what was counted."""
     start = time.monotonic()
-    counts: dict[str, float | list[str]] = {"replicas": 3, "valkey_nodes": 3, "restarts": restarts}
+    counts: dict[str, float | list[str]] = {"replicas": 3, "valkey_nodes": 3}
     with (
         running_cluster(folder) as cluster,
         running_replicas(folder, cluster) as replicas,
@@ -239,7 +248,7 @@ def run(*, restarts: int, folder: Path, says: bool = False) -> dict[str, float |
     ):
         counts |= kill_one_of_each(load, replicas, cluster)
         counts["calls_around_kills"] = len(load.outcomes)
-        restart_in_turn(load, replicas, restarts=restarts, says=says)
+        counts["restarts"] = restart_in_turn(load, replicas, restarts=restarts, says=says)
         load.wait_until_recovered()
         counts["hit_rate_at_the_end"] = round(load.hit_rate(-_WINDOW_CALLS), 4)
     errors = [outcome.error for outcome in load.outcomes if outcome.error]
@@ -259,8 +268,9 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=6)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     with tempfile.TemporaryDirectory(prefix="replicas-") as folder:
-        counts = run(restarts=options.restarts, folder=Path(folder), says=sys.stderr.isatty())
+        counts = run(restarts=options.restarts, folder=Path(folder), says=not options.json)
     sys.stdout.write(
         json.dumps(counts) + "\n" if options.json else "".join(f"{name:28} {count}\n" for name, count in counts.items())
     )
