@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,30 @@ _COLUMNS = ("contender", "items/s", "of the bare encoder", "encodes", "memory")
 
 
 @dataclass(frozen=True)
+class Spent:
+    """Seconds of a turn: by the wall, and of this process's CPU, which other work on the machine hardly lengthens."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@contextmanager
+def _clock() -> Iterator[list[Spent]]:
+    """Time a block; what it yields holds the answer afterwards."""
+    found: list[Spent] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield found
+    found.append(Spent(time.perf_counter() - wall, time.process_time() - cpu))
+
+
+@dataclass(frozen=True)
 class Round:
-    """One turn: the seconds of each contender over the same contents."""
+    """One turn: what each contender spent on the same contents."""
 
     items: int
-    bare_s: float
-    backfill_s: float
-    second_s: float
+    bare: Spent
+    backfill: Spent
+    second: Spent
     second_encodes: int
 
 
@@ -100,9 +117,13 @@ class Bench:
     settings: ServeSettings
     encoder: CountingEncoder
 
-    def run_job(self, sources: Sequence[Path], name: str) -> float:
-        """Plan and run a new job; returns the seconds of both."""
-        start = time.perf_counter()
+    def run_job(self, sources: Sequence[Path], name: str) -> Spent:
+        """Plan and run a new job; returns what both spent."""
+        with _clock() as clock:
+            self._run_job(sources, name)
+        return clock[0]
+
+    def _run_job(self, sources: Sequence[Path], name: str) -> None:
         job = Job(sources=tuple(map(str, sources)), columns=None, model="default", precision="auto", space="default@1")
         folder = self.settings.data_dir / "backfill" / name
         with open_or_plan(
@@ -111,7 +132,6 @@ class Bench:
             JobRunner(manifest, self.settings, RunOptions(), load=lambda settings, stack: self.encoder).run()
             done = Journal(manifest.folder).totals()[1]
             assert (done.rows, done.rejected) == (manifest.rows, 0)
-        return time.perf_counter() - start
 
     def rate(self, source: Path, name: str, executor: str) -> float:
         """Run a new job; returns its rows a second between its first shard's end and its last's, so that no start counts."""
@@ -166,11 +186,11 @@ def _rounds(bench: Bench, folder: Path, texts: int, images: int, console: Consol
         _write(source, mine, files)
         turns = {"bare": lambda: _bare(bench, mine, files), "backfill": lambda: bench.run_job([source], f"r{number}")}  # noqa: B023
         order = list(turns) if number % 2 == 0 else list(turns)[::-1]
-        seconds = {name: turns[name]() for name in order}
+        spent = {name: turns[name]() for name in order}
         before = bench.encoder.encodes
-        second_s = bench.run_job([source], f"again-{number}")
-        found = Round(texts + images, seconds["bare"], seconds["backfill"], second_s, bench.encoder.encodes - before)
-        console.print(f"bare {found.bare_s:.1f} s, backfill {found.backfill_s:.1f} s, again {found.second_s:.2f} s")
+        second = bench.run_job([source], f"again-{number}")
+        found = Round(texts + images, spent["bare"], spent["backfill"], second, bench.encoder.encodes - before)
+        console.print(f"bare {found.bare}, backfill {found.backfill}, again {found.second}")
         yield found
 
 
@@ -201,7 +221,7 @@ def _write(folder: Path, texts: Sequence[str], images: Sequence[bytes]) -> None:
         (folder / f"{number:05}.jpg").write_bytes(image)
 
 
-def _bare(bench: Bench, texts: Sequence[str], images: Sequence[bytes]) -> float:
+def _bare(bench: Bench, texts: Sequence[str], images: Sequence[bytes]) -> Spent:
     """Prepare everything, and time the encoder alone."""
     encoder = bench.encoder
     parts = [
@@ -210,11 +230,11 @@ def _bare(bench: Bench, texts: Sequence[str], images: Sequence[bytes]) -> float:
     ]
     parts += [PreparedPart(part, Modality.IMAGE, encoder.prepare_image(data), 1.0) for part, data in enumerate(images)]
     batches = list(cut_batches(parts, max_batch_units(bench.settings)))
-    start = time.perf_counter()
-    for batch in batches:
-        encode = encoder.encode_texts if batch[0].modality is Modality.TEXT else encoder.encode_images
-        encode([part.prepared for part in batch])  # type: ignore[misc]  # of one medium
-    return time.perf_counter() - start
+    with _clock() as clock:
+        for batch in batches:
+            encode = encoder.encode_texts if batch[0].modality is Modality.TEXT else encoder.encode_images
+            encode([part.prepared for part in batch])  # type: ignore[misc]  # of one medium
+    return clock[0]
 
 
 @dataclass(frozen=True)
@@ -292,10 +312,11 @@ def _peak_mib() -> float:
 
 
 def _result(rounds: Sequence[Round], memory: Memory | None, ray: Sequence[float], *, texts: int, images: int) -> Result:
-    share = statistics.median(one.bare_s / one.backfill_s for one in rounds)
-    speedup = statistics.median(one.backfill_s / one.second_s for one in rounds)
+    share = statistics.median(one.bare.wall_s / one.backfill.wall_s for one in rounds)
+    cpu_share = statistics.median(one.bare.cpu_s / one.backfill.cpu_s for one in rounds)
+    speedup = statistics.median(one.backfill.wall_s / one.second.wall_s for one in rounds)
     items = sum(one.items for one in rounds)
-    bare, first, second = (sum(getattr(one, name) for one in rounds) for name in ("bare_s", "backfill_s", "second_s"))
+    bare, first, second = (sum(getattr(one, name).wall_s for one in rounds) for name in ("bare", "backfill", "second"))
     second_encodes = sum(one.second_encodes for one in rounds)
     rows = [
         ("bare encoder, prepared batches", f"{items / bare:,.1f}", "1.000", f"{items:,}", ""),
@@ -304,6 +325,7 @@ def _result(rounds: Sequence[Round], memory: Memory | None, ray: Sequence[float]
     ]
     keys: dict[str, float | None] = {
         "share_of_encoder": share,
+        "cpu_share_of_encoder": cpu_share,
         "second_run_speedup": speedup,
         "second_run_encodes": float(second_encodes),
         "ray_share_of_local": statistics.median(ray) if ray else None,
@@ -315,6 +337,8 @@ def _result(rounds: Sequence[Round], memory: Memory | None, ray: Sequence[float]
         "bare encoder and the backfill take turns, each being first in every other round. Ratios are medians of the rounds' own.",
         "The seconds of a backfill are those of planning and running the job in a process that holds the model; the bare encoder's are "
         "of its forward passes alone, with everything tokenized and decoded before.",
+        "cpu_share_of_encoder is the same ratio in CPU seconds of the process, all its threads together: on a processor, reading, decoding "
+        "and writing take from the encoder's cores, and other work on a shared machine lengthens one turn's wall time and not another's.",
     ]
     if ray:
         notes.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class LocalExecutor:
         self._stages = stages
         self._stopping = threading.Event()
         self._given_up = threading.Event()
+        self._backlog: deque[tuple[Future[None], int]] = deque()
         self._uncommitted: dict[int, tuple[AskedShard, list[Future[None]]]] = {}
 
     def run(self, shards: Iterable[Shard]) -> Iterator[ShardRecords]:
@@ -124,6 +126,7 @@ class LocalExecutor:
 
         def store(batch: ComputedBatch) -> None:
             commits.append(self._stages.store(batch))
+            self._bound_backlog(commits[-1], len(batch.vectors), most=asked.records.shard.rows)
             if self._given_up.is_set():
                 raise _GivenUp
 
@@ -132,6 +135,14 @@ class LocalExecutor:
         asked.records.stored = commits
         self._uncommitted[asked.records.shard.number] = (asked, commits)
         return asked.records
+
+    def _bound_backlog(self, commit: Future[None], items: int, *, most: int) -> None:
+        """Wait while what is computed and not committed yet, a batch like this one more, would be over a shard: a kill costs no more."""
+        self._backlog.append((commit, items))
+        while self._backlog and self._backlog[0][0].done():
+            self._backlog.popleft()
+        while self._backlog and sum(count for _, count in self._backlog) + items > most:
+            wait([self._backlog.popleft()[0]])
 
     def _resolve(self, prepared: PreparedShard) -> None:
         """Take over what earlier shards have computed since; what they failed to compute is tried here."""

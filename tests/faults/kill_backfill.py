@@ -113,11 +113,14 @@ def run(*, kills: int, rows: int, folder: Path, seed: int) -> Found:
 def _found(folder: Path, texts: Sequence[str], boundaries: list[int]) -> Found:
     log = (folder / "encoded").read_bytes()
     names = [log[start : start + _CONTENT_BYTES] for start in range(0, len(log), _CONTENT_BYTES)]
-    seen: set[bytes] = set()
-    again: list[int] = []
-    for start, end in zip(boundaries, [*boundaries[1:], len(names)], strict=True):
-        again.append(sum(name in seen for name in names[start:end]))
-        seen.update(names[start:end])
+    # What is computed again was lost by the kill that ended the run which computed it last.
+    lost = Counter[int]()
+    computed_in: dict[bytes, int] = {}
+    for number, (start, end) in enumerate(zip(boundaries, [*boundaries[1:], len(names)], strict=True)):
+        for name in names[start:end]:
+            if name in computed_in:
+                lost[computed_in[name]] += 1
+            computed_in[name] = number
     with _manifest(folder) as manifest:
         verified = verify_job(manifest, _settings(folder), RunOptions())
     table = pq.read_table(sorted((folder / "out").glob("*.parquet")))
@@ -138,7 +141,7 @@ def _found(folder: Path, texts: Sequence[str], boundaries: list[int]) -> Found:
         wrong=wrong,
         encodes=len(names),
         encoded_again=len(names) - len(set(names)),
-        most_again_by_one_kill=max(again),
+        most_again_by_one_kill=max(lost.values(), default=0),
     )
 
 
