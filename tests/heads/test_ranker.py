@@ -73,7 +73,7 @@ def test_serving_logits_are_training_logits(catalogue: Catalogue, histories: lis
     tower = train_two_tower(catalogue, histories, options=TOWERS)
     maker = training.ListMaker(catalogue, tower, histories, axes=OPTIONS.axes)
     shape = ListShape(places=2, candidates=20)
-    lists = maker.lists(histories, range(60), shape)
+    lists = maker.lists(histories, range(60), shape).with_target()
     run = training._Run(maker, lists, TRAITS, OPTIONS)
     run.epoch()
     ranker = run.result(run.state(), catalogue, histories)
