@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,9 +13,12 @@ from embedder.engine.contents import Lane
 from embedder.engine.single_flight import Flight
 from embedder_client.content_hash import Modality
 
-# A batch is cut so that its most urgent content meets its deadline, and bulk work fills one that somebody waits for, but neither
-# below this share of the budget: tiny batches waste the device.
+# A batch is cut so that its most urgent content meets its deadline, but not below this share of the budget: tiny batches waste the device.
 _URGENT_FILL = 0.25
+# While somebody asks in the interactive lane, bulk work takes this share of a batch's budget: the next interactive content waits for
+# one such batch at most, and its own is hardly longer for what fills it.
+_BULK_FILL = 0.125
+_RECENT_S = 1.0
 
 _Heap = list[tuple[float, int, Flight]]
 
@@ -37,6 +41,7 @@ class ReadyQueue:
         }
         self._order = itertools.count()
         self._condition = threading.Condition()
+        self._interactive_at = -math.inf
         self._closed = False
 
     def push(self, flights: Iterable[Flight]) -> None:
@@ -46,6 +51,8 @@ class ReadyQueue:
                 modality = flight.item.modality
                 assert modality is not None
                 flight.is_queued = True
+                if flight.lane is Lane.INTERACTIVE:
+                    self._interactive_at = time.monotonic()
                 heapq.heappush(self._heaps[flight.lane, modality], (flight.deadline, next(self._order), flight))
             self._condition.notify()
 
@@ -91,8 +98,10 @@ class ReadyQueue:
         now = time.monotonic()
         batch: list[Flight] = []
         units = 0.0
+        is_shared = now - self._interactive_at < _RECENT_S
         for lane in Lane:
-            is_urgent = lane is Lane.BULK and bool(batch)
+            if lane is Lane.BULK and is_shared:
+                budget *= _BULK_FILL
             heap = self._heaps[lane, modality]
             while heap:
                 flight = heap[0][2]
@@ -102,8 +111,6 @@ class ReadyQueue:
                     if units >= _URGENT_FILL * budget and not self._meets(
                         batch[0], modality, units + flight.units, now
                     ):
-                        return batch
-                    if is_urgent and units >= _URGENT_FILL * budget:
                         return batch
                     flight.is_queued = False
                     batch.append(flight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from embedder.errors import (
 )
 from embedder_cache import Lookup, SpaceKey
 from embedder_cache.memory_tier import MemoryTier
-from embedder_client.content_hash import hash_text
+from embedder_client.content_hash import Modality, hash_text
 
 from .conftest import DIM, Bench, image_item, options, running_bench, text_items, vector_of, wait_until
 
@@ -333,6 +334,23 @@ def test_interactive_work_overtakes_bulk_work(bench: Bench) -> None:
     for ticket in (first, bulk, urgent):
         ticket.wait()
     assert order.index(b"urgent") == 1
+
+
+@pytest.mark.parametrize(("interactive_at", "largest"), [(math.inf, 1), (-math.inf, 4)])
+def test_bulk_batches_are_small_while_somebody_asks_in_the_interactive_lane(
+    bench: Bench, interactive_at: float, largest: int
+) -> None:
+    bench.encoder.may_run.clear()
+    first = bench.engine.start(text_items("first"), options())
+    assert bench.encoder.is_running.wait(10)
+    bulk = bench.engine.start(text_items(*[f"bulk {n} {'x' * 53}" for n in range(8)]), options(lane=Lane.BULK))
+    queue = bench.engine._queue
+    wait_until(lambda: len(queue._heaps[Lane.BULK, Modality.TEXT]) == 8)
+    queue._interactive_at = interactive_at
+    bench.encoder.may_run.set()
+    for ticket in (first, bulk):
+        ticket.wait()
+    assert max(bench.encoder.batches[1:]) == largest  # of 60 tokens each; a batch takes 256
 
 
 def test_overload_is_refused_at_once_with_a_time_to_come_back(bench: Bench) -> None:
