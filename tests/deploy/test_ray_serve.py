@@ -32,7 +32,7 @@ serve.start(
         "embedder_client.v1.embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server"]),
 )
 serve.run(embedder_serve_app.application(
-    {"data_dir": sys.argv[3], "decode_workers": 0, "cache_limit_bytes": "64 MiB"}), name="embedder", route_prefix=None)
+    {"data_dir": sys.argv[3], "decode_workers": 0, "cache_limit_bytes": "64 MiB"}), name="embedder")
 print("serving", flush=True)
 sys.stdin.read()
 serve.shutdown()
