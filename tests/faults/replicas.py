@@ -51,7 +51,9 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process; it serves some seconds later."""
+        """Start the process, unless it runs; it serves some seconds later."""
+        if self._process is not None:
+            return
         with (self._folder / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -225,7 +227,9 @@ def restart_in_turn(load: Load, replicas: Sequence[Replica], *, restarts: int, s
             if says:
                 sys.stderr.write(f"\r{number + 1} of {restarts} restarts, {len(load.outcomes)} calls")
     except KeyboardInterrupt:
-        replicas[number % len(replicas)].wait_until_serving()
+        stopped = replicas[number % len(replicas)]
+        stopped.start()
+        stopped.wait_until_serving()
         return number
     return restarts
 
