@@ -81,7 +81,9 @@ def test_unpacked_model_is_kept_and_says_the_same(model: TransformersModel, unpa
     prompt, _ = build_prompt(model, "When was the Eiffel Tower finished?", PASSAGES, max_tokens=8)
     assert build_prompt(again, "When was the Eiffel Tower finished?", PASSAGES, max_tokens=8)[0] == prompt
     assert (again.info, again.end_tokens) == (model.info, model.end_tokens)
-    np.testing.assert_array_equal(again.forward(prompt, again.new_cache()), model.forward(prompt, model.new_cache()))
+    # Weights that lie elsewhere in memory are multiplied in another order.
+    logits, kept_logits = (one.forward(prompt, one.new_cache()) for one in (model, again))
+    np.testing.assert_allclose(kept_logits, logits, rtol=1e-4, atol=1e-4)
     assert again.text_of(prompt) == model.text_of(prompt)
     assert list(unpacked.iterdir()) == [kept]
 

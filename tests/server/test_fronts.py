@@ -151,7 +151,7 @@ def test_a_caller_that_leaves_takes_its_work_with_it(front: Front, client: Clien
             first = embed.future(_request("holds the device"), metadata=token, timeout=30)
             assert front.is_encoding.wait(30)
             second = embed.future(_request("gone before its turn"), metadata=token, timeout=30)
-            third = embed.future(_request("too late for its turn"), metadata=token, timeout=0.1)
+            third = embed.future(_request("too late for its turn"), metadata=token, timeout=1.0)
             _wait_until(lambda: engine.in_flight == 3)
             second.cancel()
             assert _is_late(third)

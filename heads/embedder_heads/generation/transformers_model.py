@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
@@ -136,6 +137,9 @@ def load_model(
 
 def _read(where: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    if "gguf_file" in options and hasattr(transformers, "GgufConfig"):
+        # Dense: packed weights compute in float32 alone, and can't be kept unpacked.
+        options = options | {"quantization_config": transformers.GgufConfig(dequantize=True)}
     return AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options), tokenizer
 
 

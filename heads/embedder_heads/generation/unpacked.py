@@ -55,7 +55,10 @@ class UnpackedModels:
             for part in parts:
                 part.save_pretrained(unfinished)
             unfinished.rename(folder)
-        except OSError:  # another process was first, or the disk is full
+        except (
+            OSError,
+            ValueError,
+        ):  # another process was first, the disk is full, or transformers does not write such a model
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
