@@ -14,7 +14,7 @@ from embedder.encoders.host_copies import to_device
 from embedder.encoders.packed_layout import MAX_BLOCK_LENGTH, Bucket, PackedLayout, lay_out, lay_out_blocks
 
 # Within these a row's largest weight, and its product with any value, lie where float32 and bf16, of one range, hold them.
-_LEAST_SUM, _MOST_SUM = 1e-20, 1e36
+LEAST_SUM, MOST_SUM = 1e-20, 1e36
 
 
 class ScoreBias(Protocol):
@@ -129,7 +129,7 @@ def _add_bias(scores: torch.Tensor, bucket: Bucket, added: torch.Tensor) -> None
 def _in_range(sums: torch.Tensor) -> bool:
     """Tell whether sums of weights lie so far from 0 and infinity that none of them lost its weights."""
     least, most = sums.aminmax()
-    return bool((least > _LEAST_SUM) & (most < _MOST_SUM))
+    return bool((least > LEAST_SUM) & (most < MOST_SUM))
 
 
 def _shifted_weights(scores: torch.Tensor, bucket: Bucket, added: torch.Tensor | None) -> torch.Tensor:

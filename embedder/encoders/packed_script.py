@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import torch
 
-from embedder.encoders.packed_attention import BlockAttention
+from embedder.encoders.packed_attention import LEAST_SUM, MOST_SUM, BlockAttention
 from embedder.encoders.packed_blocks import PackedBlock, PostNormBlock
 from embedder.encoders.packed_layout import MAX_BLOCK_LENGTH, PackedLayout
 
@@ -58,6 +58,8 @@ def compile_layers(blocks: Sequence[PackedBlock]) -> Layers | None:
             algorithm,
             eps,
             first.heads,
+            LEAST_SUM,
+            MOST_SUM,
             layout.tokens,
             [bucket.texts for bucket in buckets],
             [bucket.length for bucket in buckets],
@@ -98,6 +100,8 @@ def _post_norm_layers(
     algorithm: str,
     eps: float,
     heads: int,
+    least_sum: float,
+    most_sum: float,
     tokens: int,
     texts: list[int],
     lengths: list[int],
@@ -121,9 +125,16 @@ def _post_norm_layers(
             batch, length = texts[i] * heads, lengths[i]
             query_key_value = rows.index_select(0, gathers[i]).view([3, batch, length, head_dim])
             scores = torch.bmm(query_key_value[0], query_key_value[1].transpose(1, 2)).exp_()  # (batch, length, length)
+            sums = torch.bmm(scores, valids[i])
+            least, most = torch.aminmax(sums)
+            if not bool((least > least_sum) & (most < most_sum)):
+                scores = torch.bmm(query_key_value[0], query_key_value[1].transpose(1, 2))
+                scores.masked_fill_(valids[i].transpose(1, 2) == 0, float("-inf"))
+                scores = scores.sub_(scores.amax(dim=2, keepdim=True)).exp_()
+                sums = torch.bmm(scores, valids[i])
             block = mixed[filled : filled + batch * length].view([batch, length, head_dim])
             torch.bmm(scores, query_key_value[2], out=block)
-            block.div_(torch.bmm(scores, valids[i]))
+            block.div_(sums)
             filled += batch * length
         attended = mixed.index_select(0, scatter).view([x.size(0), width])
         x = torch.ops.mkldnn._linear_pointwise(attended, w[2], w[3], "none", [], "").add_(x)
