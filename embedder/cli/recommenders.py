@@ -10,6 +10,7 @@ import typer
 
 from embedder.cli import training_options as common
 from embedder.cli.training_options import console, told_errors
+from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.index.library import IndexLibrary
 from embedder_heads.recommendation.recommender import TrainedRecommender
 
@@ -84,15 +85,19 @@ def _ranker(
     from embedder_heads.training.ranker import RankerOptions, steps, train_ranker
 
     options = RankerOptions(seed=towers.seed)
-    with common.progress("rank", steps(towers, options)) as advance:
-        trained = train_ranker(
-            catalogue,
-            list(histories.values()),
-            traits=[traits.get(user_id, ()) for user_id in histories],
-            towers=towers,
-            options=options,
-            on_progress=advance,
-        )
+    try:
+        with common.progress("rank", steps(towers, options)) as advance:
+            trained = train_ranker(
+                catalogue,
+                list(histories.values()),
+                traits=[traits.get(user_id, ()) for user_id in histories],
+                towers=towers,
+                options=options,
+                on_progress=advance,
+            )
+    except TrainingDataInvalid as error:  # the towers have learned from the same histories: they serve without one
+        console.print(f"[yellow]the ranker is left out: {error}[/]")
+        return None
     for what, gain in (("known items", trained.known), ("items taken for new", trained.new)):
         console.print(
             f"ranker, {what}: NDCG@10 {gain.ranked:.4f}, the towers alone {gain.towers:.4f} ({trained.lists} lists held out)"
