@@ -244,7 +244,7 @@ def _place(head: Head, *, out: Path | None, heads_dir: Path | None, alias: str, 
 
 
 def _print_metrics(manifest: HeadManifest, metrics: object) -> None:
-    from embedder_heads.head_file import Metric
+    from embedder_heads.metric import Metric
 
     title = f"{manifest.name} ({manifest.kind}, {len(manifest.labels)} labels)"
     table = Table("figure", "value", "95 % interval", "examples", "how", title=title, title_justify="left")

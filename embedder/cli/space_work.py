@@ -40,7 +40,7 @@ from embedder.spaces.document import BridgeRow
 from embedder_cache import CacheError
 from embedder_client import EmbedderClientError
 from embedder_heads import HeadError, HeadRegistry, Task
-from embedder_heads.head_file import Metric
+from embedder_heads.metric import Metric
 
 if TYPE_CHECKING:
     from embedder.spaces.drift import DriftReport

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from embedder.errors import InvalidRequest
 from embedder.spaces.pairing import PairedVectors
-from embedder_heads.head_file import Metric
+from embedder_heads.metric import Metric
 from embedder_heads.training.neighbours import cosine_rank_correlation, linear_cka, mean_metric, neighbour_overlap
 
 if TYPE_CHECKING:

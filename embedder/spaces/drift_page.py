@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from embedder.spaces.drift import DriftReport, HeadComparison
-from embedder_heads.head_file import Metric
+from embedder_heads.metric import Metric
 
 _MOST_LABELS = 20
 _STYLE = """

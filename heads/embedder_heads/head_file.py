@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as dump_tensors
-
 from embedder_heads.errors import HeadInvalid
 from embedder_heads.kinds import Floats, HeadKind, Task, check_tensors
 from embedder_heads.manifest import Fields, read_manifest, write_manifest
+from embedder_heads.metric import Metric, metrics_document, read_metrics
 from embedder_heads.names import check_name
+from embedder_heads.tensor_file import pack_tensors, read_tensors
 
 MANIFEST = "head.json"
 TENSORS = "head.safetensors"
 SCHEMA = 1
 
 _MAX_TENSOR_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One measured quality of a head.
-
-    Attributes:
-        value: the estimate.
-        low: lower end of the 95 % confidence interval.
-        high: upper end of it.
-        samples: held-out examples behind the estimate.
-        method: how it was measured, such as `5-fold, Wilson`.
-    """
-
-    value: float
-    low: float
-    high: float
-    samples: int
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +83,9 @@ def save_head(head: Head, folder: Path, *, name: str, version: int) -> Head:
     """
     created = head.manifest.created or datetime.now(UTC).isoformat(timespec="seconds")
     manifest = replace(head.manifest, name=check_name(name), version=version, created=created)
-    payload = dump_tensors({key: np.ascontiguousarray(value) for key, value in sorted(head.tensors.items())})
+    payload, digest = pack_tensors(head.tensors)
     (folder / TENSORS).write_bytes(payload)
-    write_manifest(folder / MANIFEST, _to_document(manifest, hashlib.sha256(payload).hexdigest()))
+    write_manifest(folder / MANIFEST, _to_document(manifest, digest))
     return Head(manifest, head.tensors)
 
 
@@ -124,21 +101,7 @@ def load_head(folder: Path) -> Head:
     """
     fields = read_manifest(folder / MANIFEST, schema=SCHEMA, error=HeadInvalid)
     manifest, tensors_digest = _from_document(fields)
-    path = folder / TENSORS
-    try:
-        if path.is_symlink() or path.stat().st_size > _MAX_TENSOR_BYTES:
-            raise HeadInvalid(f"{TENSORS} is a link or larger than {_MAX_TENSOR_BYTES} bytes")
-        payload = path.read_bytes()
-    except OSError as error:
-        raise HeadInvalid(f"{TENSORS} can't be read: {error.strerror}") from error
-    if hashlib.sha256(payload).hexdigest() != tensors_digest:
-        raise HeadInvalid(f"{TENSORS} does not have the digest that {MANIFEST} gives")
-    try:
-        tensors = load_tensors(payload)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise HeadInvalid(f"{TENSORS} is not a safetensors file: {error}") from error
-    for tensor in tensors.values():
-        tensor.setflags(write=False)
+    tensors = read_tensors(folder / TENSORS, digest=tensors_digest, manifest=MANIFEST, max_bytes=_MAX_TENSOR_BYTES)
     return Head(manifest, MappingProxyType(tensors))
 
 
@@ -162,10 +125,6 @@ def check_manifest(manifest: HeadManifest) -> None:
 
 
 def _to_document(manifest: HeadManifest, tensors_digest: str) -> dict[str, object]:
-    metrics = {
-        name: {"value": m.value, "low": m.low, "high": m.high, "samples": m.samples, "method": m.method}
-        for name, m in manifest.metrics.items()
-    }
     return {
         "schema": SCHEMA,
         "name": manifest.name,
@@ -179,7 +138,7 @@ def _to_document(manifest: HeadManifest, tensors_digest: str) -> dict[str, objec
         "temperature": manifest.temperature,
         "data_digest": manifest.data_digest,
         "tensors_digest": tensors_digest,
-        "metrics": metrics,
+        "metrics": metrics_document(manifest.metrics),
         "training": dict(manifest.training),
         "created": manifest.created,
     }
@@ -188,16 +147,6 @@ def _to_document(manifest: HeadManifest, tensors_digest: str) -> dict[str, objec
 def _from_document(fields: Fields) -> tuple[HeadManifest, str]:
     name = fields.text("name")
     check_name(name)
-    metrics = {}
-    for key, metric in fields.mapping("metrics"):
-        metrics[key] = Metric(
-            metric.number("value"),
-            metric.number("low"),
-            metric.number("high"),
-            metric.integer("samples"),
-            metric.text("method"),
-        )
-        metric.done()
     manifest = HeadManifest(
         name=name,
         version=fields.integer("version"),
@@ -209,7 +158,7 @@ def _from_document(fields: Fields) -> tuple[HeadManifest, str]:
         thresholds=fields.numbers("thresholds"),
         temperature=fields.number("temperature"),
         data_digest=fields.text("data_digest"),
-        metrics=MappingProxyType(metrics),
+        metrics=MappingProxyType(read_metrics(fields)),
         training=MappingProxyType(fields.scalars("training")),
         created=fields.text("created"),
     )

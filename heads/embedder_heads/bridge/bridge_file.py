@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,15 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as dump_tensors
 
 from embedder_heads.errors import HeadInvalid
-from embedder_heads.head_file import Metric
 from embedder_heads.kinds import Floats
 from embedder_heads.manifest import Fields, read_manifest, write_manifest
+from embedder_heads.metric import Metric, metrics_document, read_metrics
 from embedder_heads.names import check_name
+from embedder_heads.tensor_file import pack_tensors, read_tensors
 
 MANIFEST = "bridge.json"
 TENSORS = "bridge.safetensors"
@@ -121,10 +118,9 @@ def save_bridge(bridge: Bridge, folder: Path, *, name: str, version: int) -> Bri
     """Write a bridge's two files into an existing folder, under a name and version; returns it as written."""
     created = bridge.manifest.created or datetime.now(UTC).isoformat(timespec="seconds")
     manifest = replace(bridge.manifest, name=name, version=version, created=created)
-    tensors = {"weight": np.ascontiguousarray(bridge.weight), "bias": np.ascontiguousarray(bridge.bias)}
-    payload: bytes = dump_tensors(tensors)
+    payload, digest = pack_tensors({"weight": bridge.weight, "bias": bridge.bias})
     (folder / TENSORS).write_bytes(payload)
-    write_manifest(folder / MANIFEST, _to_document(manifest, hashlib.sha256(payload).hexdigest()))
+    write_manifest(folder / MANIFEST, _to_document(manifest, digest))
     return replace(bridge, manifest=manifest)
 
 
@@ -135,31 +131,13 @@ def load_bridge(folder: Path) -> Bridge:
         HeadInvalid: a file is missing, a link, too large, or anything in it is not what it should be.
     """
     manifest, tensors_digest = _from_document(read_manifest(folder / MANIFEST, schema=SCHEMA, error=HeadInvalid))
-    path = folder / TENSORS
-    try:
-        if path.is_symlink() or path.stat().st_size > _MAX_TENSOR_BYTES:
-            raise HeadInvalid(f"{TENSORS} is a link or larger than {_MAX_TENSOR_BYTES} bytes")
-        payload = path.read_bytes()
-    except OSError as error:
-        raise HeadInvalid(f"{TENSORS} can't be read: {error.strerror}") from error
-    if hashlib.sha256(payload).hexdigest() != tensors_digest:
-        raise HeadInvalid(f"{TENSORS} does not have the digest that {MANIFEST} gives")
-    try:
-        tensors = load_tensors(payload)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise HeadInvalid(f"{TENSORS} is not a safetensors file: {error}") from error
+    tensors = read_tensors(folder / TENSORS, digest=tensors_digest, manifest=MANIFEST, max_bytes=_MAX_TENSOR_BYTES)
     if set(tensors) != {"weight", "bias"}:
         raise HeadInvalid(f"a bridge has the tensors bias and weight, and this one has {sorted(tensors)}")
-    for tensor in tensors.values():
-        tensor.setflags(write=False)
     return Bridge(manifest, tensors["weight"], tensors["bias"])
 
 
 def _to_document(manifest: BridgeManifest, tensors_digest: str) -> dict[str, object]:
-    metrics = {
-        name: {"value": m.value, "low": m.low, "high": m.high, "samples": m.samples, "method": m.method}
-        for name, m in manifest.metrics.items()
-    }
     return {
         "schema": SCHEMA,
         "name": manifest.name,
@@ -171,18 +149,13 @@ def _to_document(manifest: BridgeManifest, tensors_digest: str) -> dict[str, obj
         "target_dim": manifest.target_dim,
         "data_digest": manifest.data_digest,
         "tensors_digest": tensors_digest,
-        "metrics": metrics,
+        "metrics": metrics_document(manifest.metrics),
         "training": dict(manifest.training),
         "created": manifest.created,
     }
 
 
 def _from_document(fields: Fields) -> tuple[BridgeManifest, str]:
-    metrics = {}
-    for key, metric in fields.mapping("metrics"):
-        value, low, high = metric.number("value"), metric.number("low"), metric.number("high")
-        metrics[key] = Metric(value, low, high, metric.integer("samples"), metric.text("method"))
-        metric.done()
     manifest = BridgeManifest(
         name=fields.text("name"),
         version=fields.integer("version"),
@@ -192,7 +165,7 @@ def _from_document(fields: Fields) -> tuple[BridgeManifest, str]:
         source_dim=fields.integer("source_dim"),
         target_dim=fields.integer("target_dim"),
         data_digest=fields.text("data_digest"),
-        metrics=MappingProxyType(metrics),
+        metrics=MappingProxyType(read_metrics(fields)),
         training=MappingProxyType(fields.scalars("training")),
         created=fields.text("created"),
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from embedder_heads.errors import HeadInvalid
-from embedder_heads.head_file import Metric
 from embedder_heads.manifest import Fields
+from embedder_heads.metric import Metric, metrics_document, read_metrics
 from embedder_heads.names import check_name
 
 _MAX_FIELDS = 256
@@ -52,10 +52,6 @@ class FusionManifest:
 
 def to_document(manifest: FusionManifest, *, tensors_digest: str) -> dict[str, object]:
     """Return a manifest as JSON holds it, without its schema number."""
-    metrics = {
-        name: {"value": m.value, "low": m.low, "high": m.high, "samples": m.samples, "method": m.method}
-        for name, m in manifest.metrics.items()
-    }
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -64,7 +60,7 @@ def to_document(manifest: FusionManifest, *, tensors_digest: str) -> dict[str, o
         "fields": list(manifest.fields),
         "data_digest": manifest.data_digest,
         "tensors_digest": tensors_digest,
-        "metrics": metrics,
+        "metrics": metrics_document(manifest.metrics),
         "training": dict(manifest.training),
         "created": manifest.created,
     }
@@ -72,11 +68,6 @@ def to_document(manifest: FusionManifest, *, tensors_digest: str) -> dict[str, o
 
 def from_document(fields: Fields) -> tuple[FusionManifest, str]:
     """Read a manifest and the digest of its tensors; raises the readers' error type."""
-    metrics = {}
-    for key, metric in fields.mapping("metrics"):
-        value, low, high = metric.number("value"), metric.number("low"), metric.number("high")
-        metrics[key] = Metric(value, low, high, metric.integer("samples"), metric.text("method"))
-        metric.done()
     manifest = FusionManifest(
         name=fields.text("name"),
         version=fields.integer("version"),
@@ -84,7 +75,7 @@ def from_document(fields: Fields) -> tuple[FusionManifest, str]:
         dim=fields.integer("dim"),
         fields=fields.texts("fields"),
         data_digest=fields.text("data_digest"),
-        metrics=metrics,
+        metrics=read_metrics(fields),
         training=fields.scalars("training"),
         created=fields.text("created"),
     )

@@ -14,8 +14,9 @@ from sklearn.linear_model import RidgeCV
 from embedder_heads.bridge.bridge_file import Bridge, BridgeManifest, BridgeMethod
 from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.forward import head_scores
-from embedder_heads.head_file import Head, Metric
+from embedder_heads.head_file import Head
 from embedder_heads.kinds import Floats, Task
+from embedder_heads.metric import Metric
 from embedder_heads.training.neighbours import mean_metric, nearest, shared_neighbours
 from embedder_heads.training.quality import decide
 

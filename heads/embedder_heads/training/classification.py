@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from embedder_heads.errors import TrainingDataInvalid
-from embedder_heads.head_file import Head, HeadManifest, Metric
+from embedder_heads.head_file import Head, HeadManifest
 from embedder_heads.kinds import Floats, HeadKind, Task
+from embedder_heads.metric import Metric
 from embedder_heads.training.calibration import best_thresholds, fit_temperature, scores_of
 from embedder_heads.training.examples import Examples
 from embedder_heads.training.folds import Rows, possible_folds, split_folds

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from embedder_heads.forward import head_scores
-from embedder_heads.head_file import Head, Metric
+from embedder_heads.head_file import Head
+from embedder_heads.metric import Metric
 from embedder_heads.registry import check_space
 from embedder_heads.training.examples import Examples
 from embedder_heads.training.quality import decide, measure

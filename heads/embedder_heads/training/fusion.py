@@ -16,8 +16,8 @@ from embedder_heads.errors import TrainingDataInvalid
 from embedder_heads.fusion.attention import AttentionFusion
 from embedder_heads.fusion.fusion_file import make_fusion
 from embedder_heads.fusion.fusion_manifest import FusionManifest
-from embedder_heads.head_file import Metric
 from embedder_heads.kinds import Floats
+from embedder_heads.metric import Metric
 from embedder_heads.training.intervals import wilson
 
 _BATCH = 128

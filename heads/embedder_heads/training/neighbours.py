@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from embedder_heads.head_file import Metric
+from embedder_heads.metric import Metric
 from embedder_heads.training.intervals import bootstrap
 
 Floats = npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from embedder_heads.head_file import Metric
 from embedder_heads.kinds import Floats, Task
+from embedder_heads.metric import Metric
 from embedder_heads.training.calibration import expected_calibration_error
 from embedder_heads.training.intervals import bootstrap, wilson
 
