@@ -23,7 +23,7 @@ import grpc.aio
 
 from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client.asynchronous import AsyncReplicas, AsyncSending, AsyncService, check_target, remaining_s
+from embedder_client.asynchronous import AsyncReplicas, AsyncSending, AsyncService, check_target
 from embedder_client.channel import call_metadata
 from embedder_client.content_hash import hash_text
 from embedder_client.contents import ContentLike
@@ -37,7 +37,7 @@ from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.savings import SavingsReport
-from embedder_client.sending import Way, Ways
+from embedder_client.sending import Way, Ways, remaining_s
 from embedder_client.settings import ClientSettings
 from embedder_client.stream_ending import StreamEnding
 from embedder_client.streams import StreamWindow, bulk_options

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
@@ -15,7 +14,7 @@ from embedder_client.plans import Rpc
 from embedder_client.replica_addresses import check_replica_target
 from embedder_client.replica_probe import AsyncReplicaKeeper
 from embedder_client.replicas import ReplicaSet
-from embedder_client.sending import OneService, Replicated, Way, Ways
+from embedder_client.sending import OneService, Replicated, Way, Ways, remaining_s
 from embedder_client.settings import ClientSettings
 from embedder_client.tracing import Metadata
 
@@ -120,11 +119,6 @@ class AsyncSending:
             self._call = method(on_wire(self._request), timeout=remaining_s(self._deadline), metadata=self._metadata)
         except grpc.aio.UsageError as error:  # gRPC's word for a channel that was closed meanwhile
             self._closed_error = error
-
-
-def remaining_s(deadline: float) -> float:
-    """Return the time until a deadline by `time.monotonic`, 0 once it has passed."""
-    return max(0.0, deadline - time.monotonic())
 
 
 def _is_cancelled() -> bool:

@@ -14,7 +14,7 @@ from embedder_client.plans import Rpc
 from embedder_client.replica_addresses import check_replica_target
 from embedder_client.replica_probe import ReplicaKeeper
 from embedder_client.replicas import ReplicaSet
-from embedder_client.sending import OneService, Replicated, Way, Ways
+from embedder_client.sending import OneService, Replicated, Way, Ways, remaining_s
 from embedder_client.settings import ClientSettings
 from embedder_client.tracing import Metadata
 
@@ -114,8 +114,3 @@ class Sending:
 
     def _send(self, method: Any) -> Any:
         return method(on_wire(self._request), timeout=remaining_s(self._deadline), metadata=self._metadata)
-
-
-def remaining_s(deadline: float) -> float:
-    """Return the time until a deadline by `time.monotonic`, 0 once it has passed."""
-    return max(0.0, deadline - time.monotonic())

@@ -16,7 +16,7 @@ import grpc
 
 from embedder_client import embed_plan, plans
 from embedder_client import options as declared
-from embedder_client.blocking import BlockingReplicas, BlockingService, Sending, remaining_s
+from embedder_client.blocking import BlockingReplicas, BlockingService, Sending
 from embedder_client.channel import call_metadata
 from embedder_client.content_hash import hash_text
 from embedder_client.contents import ContentLike
@@ -30,7 +30,7 @@ from embedder_client.reports import CacheStats, SpaceList
 from embedder_client.results import EmbedResult, LookupResult
 from embedder_client.rpc_errors import error_from_rpc
 from embedder_client.savings import SavingsReport
-from embedder_client.sending import Ways
+from embedder_client.sending import Ways, remaining_s
 from embedder_client.settings import ClientSettings
 from embedder_client.streams import StreamWindow, bulk_options
 from embedder_client.tracing import Metadata, call_tracing

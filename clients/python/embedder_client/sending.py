@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -228,3 +229,8 @@ def _is_gone(error: BaseException) -> bool:
 def _back_off_s(attempt: int) -> float:
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (attempt - 1))
     return longest * random.uniform(0.8, 1.2)
+
+
+def remaining_s(deadline: float) -> float:
+    """Return the time until a deadline by `time.monotonic`, 0 once it has passed."""
+    return max(0.0, deadline - time.monotonic())
