@@ -77,8 +77,11 @@ def damaged_header(chance: random.Random) -> bytes:
 
 
 def shuffled_blocks(chance: random.Random) -> bytes:
-    data = _picture(chance)
-    size = chance.randint(8, 400)
+    return shuffle_blocks(_picture(chance), chance.randint(8, 400), chance)
+
+
+def shuffle_blocks(data: bytes, size: int, chance: random.Random) -> bytes:
+    """Return a file whose blocks behind the first are in another order."""
     blocks = [data[start : start + size] for start in range(size, len(data), size)]
     chance.shuffle(blocks)
     return data[:size] + b"".join(blocks)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from tests.clips import CARPHONE, clip
-from tests.faults.hostile_images import WRONG_TYPES, HostileFile, endless_animation
+from tests.faults.hostile_images import WRONG_TYPES, HostileFile, endless_animation, shuffle_blocks
 
 _MAGICS = (
     b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
@@ -63,11 +63,7 @@ def damaged_video_header(chance: random.Random) -> bytes:
 
 
 def shuffled_video(chance: random.Random) -> bytes:
-    data = _sound(chance)
-    size = chance.randint(64, 4_000)
-    blocks = [data[start : start + size] for start in range(size, len(data), size)]
-    chance.shuffle(blocks)
-    return data[:size] + b"".join(blocks)
+    return shuffle_blocks(_sound(chance), chance.randint(64, 4_000), chance)
 
 
 def noise_behind_video_magic(chance: random.Random) -> bytes:
