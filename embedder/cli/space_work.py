@@ -9,12 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from embedder.cli import training_options as common
+from embedder.cli.drift_tables import drift_json, print_drift, print_metrics
 from embedder.cli.space_desk import (
     DataDir,
     HeadsDir,
@@ -25,6 +23,7 @@ from embedder.cli.space_desk import (
     data_folder,
     told_errors,
 )
+from embedder.cli.space_examples import RunningService, labels_for_map, labels_of_both, read_labels
 from embedder.cli.space_options import (
     CacheDir,
     ImageColumn,
@@ -32,7 +31,6 @@ from embedder.cli.space_options import (
     LabelledFile,
     Separator,
     TextColumn,
-    TwoSpaces,
     open_two,
 )
 from embedder.errors import EmbedderError, InvalidRequest
@@ -40,14 +38,10 @@ from embedder.spaces.document import BridgeRow
 from embedder_cache import CacheError
 from embedder_client import EmbedderClientError
 from embedder_heads import HeadError, HeadRegistry, Task
-from embedder_heads.metric import Metric
 
 if TYPE_CHECKING:
-    from embedder.spaces.drift import DriftReport
     from embedder_heads import Head
     from embedder_heads.training.bridge import Labelled
-    from embedder_heads.training.examples import Examples
-    from embedder_heads.training.table import LabelledTable
 
 app = typer.Typer()
 
@@ -152,8 +146,8 @@ def drift(
     with told_work_errors(), open_two(administration(data_dir), old, new, cache_dir) as two:
         heads = None
         if labelled is not None:
-            asked = _Service(target, token, tls_root)
-            examples = _examples(_read(labelled, text, image, label, separator, task), two, asked, task)
+            asked = RunningService(target, token, tls_root)
+            examples = labels_of_both(read_labels(labelled, text, image, label, separator, task), two, asked, task)
             with console.status("training a head in each space"):
                 heads = compare_heads(*examples, seed=seed)
         with console.status("comparing neighbours"):
@@ -165,9 +159,9 @@ def drift(
 
             page.write_text(drift_page(report), encoding="utf-8")
     if as_json:
-        print(json.dumps(_drift_json(report), indent=2))  # noqa: T201 - the command's answer
+        print(json.dumps(drift_json(report), indent=2))  # noqa: T201 - the command's answer
     else:
-        _print_drift(report)
+        print_drift(report)
     if page is not None:
         console.print(f"report in {page}")
 
@@ -229,9 +223,11 @@ def bridge(
             judged: frozenset[bytes] = frozenset()
             if labelled is not None:
                 measured = _named(heads, head)
-                table = _read(labelled, text, image, label, separator, measured.manifest.task)
+                table = read_labels(labelled, text, image, label, separator, measured.manifest.task)
                 judged = frozenset(table.hashes)
-                examples[measured.manifest.name] = _labelled(table, measured, two, _Service(target, token, tls_root))
+                examples[measured.manifest.name] = labels_for_map(
+                    table, measured, two, RunningService(target, token, tls_root)
+                )
             with console.status("fitting"):
                 pairs = find_pairs(two.cache, *two.keys, limit=sample + len(judged)).without(judged)
                 name = f"{two.new}-to-{two.old}".replace("@", "-")[:64].strip("-_")
@@ -252,7 +248,7 @@ def bridge(
         print(json.dumps(told | {"allowed": allow}, indent=2))  # noqa: T201 - the command's answer
         return
     title = f"{published.reference}: {published.method} from {two.new} to {two.old}"
-    _print_metrics(title, dict(published.metrics))
+    print_metrics(title, dict(published.metrics))
     served = "heads are served over it now" if allow else "nothing is served over it; give --allow for that"
     console.print(f"published {published.reference}; {served}")
 
@@ -265,57 +261,6 @@ def told_work_errors() -> Iterator[None]:
             yield
         except (HeadError, EmbedderClientError, CacheError) as error:
             raise EmbedderError(str(error)) from error
-
-
-class _Service:
-    """How the running service is reached."""
-
-    def __init__(self, target: str, token: str, tls_root: Path | None) -> None:
-        self.target, self.token, self.tls_root = target, token, tls_root
-
-
-def _read(path: Path, text: str, image: str, label: str, separator: str, task: Task) -> LabelledTable:
-    from embedder_heads.training.table import Columns, read_labelled
-
-    return read_labelled(path, Columns(text, image, label, separator), task=task)
-
-
-def _both_sides(table: LabelledTable, two: TwoSpaces, service: _Service) -> tuple[list[int], dict[str, np.ndarray]]:
-    """Embed a table in both spaces; returns the rows that neither failed, and their vectors by space."""
-    found = {
-        name: common.embed(
-            table.contents,
-            target=service.target,
-            token=service.token,
-            tls_root=service.tls_root,
-            space=name,
-            task="migrate",
-        )
-        for name in (two.old, two.new)
-    }
-    failed = {row for embedded in found.values() for row in embedded.failures}
-    rows = [row for row in range(len(table.contents)) if row not in failed]
-    return rows, {name: embedded.vectors[rows] for name, embedded in found.items()}
-
-
-def _examples(table: LabelledTable, two: TwoSpaces, service: _Service, task: Task) -> tuple[Examples, Examples]:
-    from embedder_heads.training.examples import make_examples
-
-    rows, vectors = _both_sides(table, two, service)
-    given = [table.given[row] for row in rows]
-    return make_examples(vectors[two.old], given, task=task), make_examples(vectors[two.new], given, task=task)
-
-
-def _labelled(table: LabelledTable, head: Head, two: TwoSpaces, service: _Service) -> Labelled:
-    from embedder_heads.training.bridge import Labelled
-    from embedder_heads.training.examples import make_examples
-
-    rows, vectors = _both_sides(table, two, service)
-    manifest = head.manifest
-    examples = make_examples(
-        vectors[two.old], [table.given[row] for row in rows], task=manifest.task, labels=manifest.labels, complete=False
-    )
-    return Labelled(source=vectors[two.new], target=vectors[two.old], targets=examples.targets)
 
 
 def _heads_of(registry: HeadRegistry, digest: str) -> list[Head]:
@@ -333,65 +278,3 @@ def _named(heads: list[Head], name: str) -> Head:
             return head
     known = ", ".join(sorted(head.manifest.name for head in heads)) or "none"
     raise InvalidRequest(f"--labelled goes with --head; head={name!r} is none of the old space's heads: {known}")
-
-
-def _drift_json(report: DriftReport) -> dict[str, object]:
-    told: dict[str, object] = {
-        "old": report.old,
-        "new": report.new,
-        "old_digest": report.old_digest,
-        "new_digest": report.new_digest,
-        "old_entries": report.old_entries,
-        "pairs": report.pairs,
-        "k": report.k,
-        "neighbour_overlap": asdict(report.overlap),
-        "chance": report.chance,
-        "linear_cka": report.cka,
-        "cosine_rank_correlation": report.rank_correlation,
-    }
-    heads = report.heads
-    if heads is not None:
-        told["heads"] = {
-            "task": heads.task,
-            "old": {name: asdict(metric) for name, metric in heads.old.items()},
-            "new": {name: asdict(metric) for name, metric in heads.new.items()},
-            "accuracy_change": asdict(heads.accuracy_change),
-            "agreement": asdict(heads.agreement),
-            "labels": [asdict(change) for change in heads.labels],
-        }
-    return told
-
-
-def _print_drift(report: DriftReport) -> None:
-    title = f"from {report.old} to {report.new}, {report.pairs:,} contents that both hold"
-    metrics = {f"neighbour overlap at {report.k} (chance {report.chance:.4f})": report.overlap}
-    heads = report.heads
-    if heads is not None:
-        metrics |= {f"head, old space: {name}": metric for name, metric in heads.old.items()}
-        metrics |= {f"head, new space: {name}": metric for name, metric in heads.new.items()}
-        metrics |= {"accuracy, new less old": heads.accuracy_change, "heads decide alike": heads.agreement}
-    _print_metrics(title, metrics)
-    console.print(f"linear CKA {report.cka:.4f}, rank correlation of cosines {report.rank_correlation:.4f}")
-    if heads is not None:
-        table = Table("label", "examples", "F1 old", "F1 new", "gained", "lost")
-        for one in heads.labels:
-            row = (
-                one.label,
-                str(one.examples),
-                f"{one.old_f1:.3f}",
-                f"{one.new_f1:.3f}",
-                str(one.gained),
-                str(one.lost),
-            )
-            table.add_row(*row)
-        Console().print(table)
-
-
-def _print_metrics(title: str, metrics: dict[str, Metric]) -> None:
-    table = Table(
-        Column("figure", overflow="fold"), "value", "95 % interval", "of", "how", title=title, title_justify="left"
-    )
-    for name, metric in metrics.items():
-        interval = f"{metric.low:.4f} to {metric.high:.4f}"
-        table.add_row(name, f"{metric.value:.4f}", interval, f"{metric.samples:,}", metric.method)
-    Console().print(table)
