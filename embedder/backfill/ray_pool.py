@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ _log = structlog.get_logger(__name__)
 _CLOSE_TIMEOUT_S = 30
 _RETURN_TIMEOUT_S = 300
 _LOOK_INTERVAL_S = 1.0
+_KNOCK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,22 @@ def connect(address: str) -> bool:
         return False
     try:
         if address:
+            _knock(address)
             ray.init(address=address, log_to_driver=False)
         else:
             ray.init(include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
             f"ray_address={address!r} has no cluster that can be reached; leave it out to start one here ({error})"
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself goes on trying for minutes. Other forms are Ray's to judge."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_TIMEOUT_S).close()
 
 
 def disconnect() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -160,13 +162,13 @@ def test_a_worker_of_another_space_is_refused(cluster: Any, tmp_path: Path) -> N
             list(running.run(place.manifest.shard(number) for number in range(1)))
 
 
-def test_an_address_without_a_cluster_is_told(tmp_path: Path) -> None:
-    import ray
-
-    if ray.is_initialized():
-        pytest.skip("this process is connected already")
-    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1:1"):
-        connect("127.0.0.1:1")
+def test_an_address_without_a_cluster_is_told() -> None:
+    # In a process of its own: this one is connected to the cluster of the tests before.
+    program = "from embedder.backfill.ray_pool import connect; connect('127.0.0.1:1')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 1
+    assert "ConfigurationError" in ended.stderr
+    assert "127.0.0.1:1" in ended.stderr.splitlines()[-1]
 
 
 class TestShape:
