@@ -28,7 +28,7 @@ from embedder.encoders.base import Encoder, Tokens, Vectors
 from embedder.encoders.chunk_runner import CHUNK_THREADS
 from embedder.encoders.load import load_encoder
 from embedder.savings.cpu_clock import ThreadFamilyClock
-from embedder.server import build
+from embedder.server import encoder_opening
 from embedder.server.metering import open_meter
 from embedder.server.runtime import Runtime
 from embedder.server.service import Service
@@ -128,7 +128,7 @@ def _service() -> Iterator[tuple[Service, Runtime, _CountingEncoder]]:
         counters.append(_CountingEncoder(load(*arguments, **options)))
         return counters[0]
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(build, "load_encoder", counted):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(encoder_opening, "load_encoder", counted):
         settings = load_settings(listen_address="127.0.0.1:0", data_dir=Path(folder), log_level="error")
         service = Service(settings)
         runtime = service.start()

@@ -143,6 +143,8 @@ def _opencv() -> Callable[[bytes], np.ndarray] | None:
 
     def decode(file: bytes) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise ValueError("OpenCV can't decode the file")
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
     return decode

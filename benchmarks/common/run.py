@@ -16,6 +16,8 @@ from rich.table import Table
 
 from benchmarks.common.hardware import describe_hardware, one_line
 
+_MOST_COLUMNS, _FEW_ROWS = 8, 3
+
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -63,10 +65,7 @@ def main(name: str, description: str, measure: Callable[[bool, Console], Result]
     hardware = describe_hardware()
     result = measure(arguments.full, Console(stderr=True))
     console = Console()
-    table = Table(*result.columns, title=f"benchmarks.{name}", title_justify="left")
-    for row in result.rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(_table(name, result))
     today = datetime.now(UTC).date().isoformat()
     for line in (f"Measured on {today}: {one_line(hardware)}", *result.notes):
         console.print(line, style="dim", highlight=False)
@@ -74,6 +73,17 @@ def main(name: str, description: str, measure: Callable[[bool, Console], Result]
         _keep(name, today, hardware, result)
     if arguments.json:
         console.file.write(json.dumps(dict(result.keys)) + "\n")
+
+
+def _table(name: str, result: Result) -> Table:
+    """Lay the rows out; few rows of many columns stand upright, since no terminal is wide enough."""
+    columns, rows = result.columns, result.rows
+    if len(columns) > _MOST_COLUMNS and len(rows) <= _FEW_ROWS:
+        columns, *rows = zip(columns, *rows, strict=True)
+    table = Table(*columns, title=f"benchmarks.{name}", title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _keep(name: str, today: str, hardware: dict[str, str | int | list[str] | float], result: Result) -> None:

@@ -13,12 +13,13 @@ from embedder.savings.figures import Basis, Figure
 from embedder.savings.formula import sensitivity
 from embedder.savings.ledger_file import LedgerFile, Run, Uptime
 from embedder.savings.plan import Device, SavingsPlan, load_plan
+from embedder.savings.power import devices_kept_busy, watts_above_idle
 from embedder.savings.pricing import Pricing, TaskHead, Usage, merged, summed
 from embedder.savings.report import Agreement, GroupBy, SavingsQuery, SavingsReport, SavingsRow
 from embedder.savings.roads import Rates, Road, rates_of
 from embedder.savings.usage import Counts
 
-_NS, _UJ = 1e-9, 1e-6
+_NS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ class ReportMaker:
         return None
 
     def _rates(self, counts: Counts, device: Device | None, runs: list[Run], notes: list[str]) -> Rates:
-        devices = _devices(counts, device)
-        worked_s = counts.device_ns * _NS * devices
-        watts = _watts(counts, device, runs, worked_s=worked_s)
+        watts = watts_above_idle(counts, device, runs)
         if watts is None:
             notes.append("energy is left out: this machine has no energy meter, and no power is known for its device")
         if device is None or device.usd_per_hour is None:
@@ -94,7 +93,9 @@ class ReportMaker:
             notes.append("carbon of making is left out: no embodied_kg is known for the device")
         if len({str(run.meter) for run in runs if run.meter}) > 1:
             notes.append("the meter changed within this range: energy is the mean over all of it")
-        return rates_of(self.plan, device, devices=devices, watts=watts, g_per_kwh=self.intensity(notes))
+        return rates_of(
+            self.plan, device, devices=devices_kept_busy(counts, device), watts=watts, g_per_kwh=self.intensity(notes)
+        )
 
     def _overhead(
         self, rates: Rates, device: Device | None, uptime: Uptime, everyone: Counts, notes: list[str]
@@ -141,13 +142,6 @@ def _rows(
     return tuple(sorted(rows, key=lambda row: (-row.saved_s, row.group)))
 
 
-def _devices(counts: Counts, device: Device | None) -> float:
-    """Return how many priced devices a device second keeps busy: where CPU seconds of several cores share one device, less than one."""
-    if (device is not None and device.per == "core") or not 0 < counts.wall_ns < counts.device_ns:
-        return 1.0
-    return counts.wall_ns / counts.device_ns
-
-
 def _width(counts: Counts, device: Device) -> float:
     """Return how many priced devices stand by: one, or the cores that a batch keeps busy."""
     if device.per == "device" or not counts.wall_ns:
@@ -162,26 +156,6 @@ def _key(name: str) -> str:
 
 def _asked(usage: Usage) -> int:
     return summed(usage.values()).asked
-
-
-def _watts(counts: Counts, device: Device | None, runs: list[Run], *, worked_s: float) -> Figure | None:
-    """Return the power above idle while the device works: metered, else by the power model, else unknown."""
-    if counts.energy_uj and worked_s:
-        meter = next((run.meter["energy"] for run in reversed(runs) if "energy" in run.meter), {})
-        return Figure(
-            counts.energy_uj * _UJ / worked_s,
-            Basis(meter.get("basis", Basis.ESTIMATED)),
-            "W",
-            meter.get("source", "an energy meter"),
-            meter.get("boundary", ""),
-        )
-    if device is None or device.busy_watts is None:
-        return None
-    idle = device.idle_watts.value if device.idle_watts else 0.0
-    busy = device.busy_watts.figure("W")
-    return Figure(
-        max(0.0, busy.value - idle), Basis.ESTIMATED, "W", f"power model, busy less idle: {busy.source}", busy.boundary
-    )
 
 
 def _is_filtered(query: SavingsQuery) -> bool:

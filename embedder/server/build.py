@@ -19,7 +19,7 @@ from embedder.server.parts import (
     start_decoder,
     start_video_decoder,
 )
-from embedder.server.reporting import open_report
+from embedder.server.reporting import open_report, start_call_energy
 from embedder.server.runtime import Runtime
 from embedder.server.space_host import SpaceHost
 from embedder.server.space_opening import SharedParts
@@ -63,6 +63,7 @@ def build_runtime(settings: ServeSettings, stack: ExitStack, observer: ServiceOb
         indexes=indexes,
         ledger=ledger,
         savings=savings,
+        call_energy=start_call_energy(savings, stack),
         fusions=fusions,
         uploads=open_uploads(settings),
         observer=observer,

@@ -138,7 +138,7 @@ class EmbedCall:
             sources=sources_of(outcome),
             errors=error_messages(outcome.failures) if outcome.failures else None,
             provenance=provenance_message(space),
-            cost=cost_message(self._call, outcome, device=space.info.device),
+            cost=cost_message(self._runtime, self._call, space, outcome),
             segments=segment_messages(outcome, self._request.options) if outcome.segments else None,
             additional=[
                 pb.SpaceVectors(
@@ -146,7 +146,7 @@ class EmbedCall:
                     sources=sources_of(other),
                     errors=error_messages(other.failures),
                     provenance=provenance_message(space),
-                    cost=cost_message(self._call, other, device=space.info.device),
+                    cost=cost_message(self._runtime, self._call, space, other),
                 )
                 for space, other in zip(self._spaces[1:], others, strict=True)
             ],
@@ -193,13 +193,13 @@ def look_up(runtime: Runtime, call: Call, request: pb.LookupRequest) -> pb.Looku
         vectors=vectors_message(first.vectors, request.options),
         wanted=first.wanted,
         provenance=provenance_message(spaces[0]),
-        cost=cost_message(call, first.outcome, device=spaces[0].info.device),
+        cost=cost_message(runtime, call, spaces[0], first.outcome),
         additional=[
             pb.SpaceVectors(
                 vectors=vectors_message(other.vectors, request.options),
                 wanted=other.wanted,
                 provenance=provenance_message(space),
-                cost=cost_message(call, other.outcome, device=space.info.device),
+                cost=cost_message(runtime, call, space, other.outcome),
             )
             for space, other in zip(spaces[1:], others, strict=True)
         ],

@@ -72,7 +72,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             errors=error_messages(outcome.failures),
             vectors=vectors_message(outcome.vectors, request.options) if request.include_vectors else None,
             provenance=provenance_message(space),
-            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            cost=cost_message(runtime, call, space, outcome, heads_s=heads_s),
             bridges=predictions.bridge_messages(plan) if plan.bridges else None,
         )
 
@@ -98,7 +98,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             scale=scale,
             errors=error_messages(failures),
             provenance=provenance_message(space),
-            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            cost=cost_message(runtime, call, space, outcome, heads_s=heads_s),
         )
 
     def Retrieve(self, request: pb.RetrieveRequest, context: grpc.ServicerContext) -> pb.RetrieveResponse:
@@ -129,7 +129,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             sources=sources_of(outcome),
             errors=error_messages(outcome.failures),
             provenance=provenance_message(space),
-            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            cost=cost_message(runtime, call, space, outcome, heads_s=heads_s),
         )
 
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
@@ -157,7 +157,7 @@ class HeadService(pb_grpc.HeadServiceServicer):
             sources=sources_of(outcome),
             errors=error_messages(outcome.failures),
             provenance=provenance_message(space),
-            cost=cost_message(call, outcome, device=space.info.device, heads_s=heads_s),
+            cost=cost_message(runtime, call, space, outcome, heads_s=heads_s),
         )
 
     def Answer(self, request: pb.AnswerRequest, context: grpc.ServicerContext) -> Iterator[pb.AnswerResponse]:

@@ -11,6 +11,8 @@ from embedder.engine.contents import BatchShape, EmbedOutcome, HalfVectors
 from embedder.errors import EmbedderError, InvalidRequest
 from embedder.server.call import Call
 from embedder.server.error_table import to_status
+from embedder.server.runtime import Runtime
+from embedder.server.savings_messages import figure_message
 from embedder.server.spaces import ServedSpace
 from embedder_cache.derive import VectorDtype, derive
 from embedder_client.v1 import content_pb2, embedding_service_pb2
@@ -73,11 +75,14 @@ def provenance_message(space: ServedSpace) -> content_pb2.Provenance:
     )
 
 
-def cost_message(call: Call, outcome: EmbedOutcome, *, device: str, heads_s: float = 0.0) -> content_pb2.Cost:
-    """Tell what a call cost, and how its time was spent."""
+def cost_message(
+    runtime: Runtime, call: Call, space: ServedSpace, outcome: EmbedOutcome, *, heads_s: float = 0.0
+) -> content_pb2.Cost:
+    """Tell what a call cost in a space, and how its time was spent."""
     timings = outcome.timings
     return content_pb2.Cost(
-        device_time=device_time_message(outcome.device_seconds, device),
+        device_time=device_time_message(outcome.device_seconds, space.info.device),
+        energy=figure_message(runtime.call_energy.of(outcome.device_seconds)),
         device_time_saved=content_pb2.Figure(
             value=outcome.unshared_seconds - outcome.device_seconds,
             basis=content_pb2.BASIS_ESTIMATED,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from embedder.savings.carbon import LiveGrid
 from embedder.savings.ledger_file import LedgerFile
 from embedder.savings.plan import SavingsPlan
+from embedder.savings.power import CallEnergy
 from embedder.savings.report_maker import ReportMaker
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -20,6 +22,15 @@ def open_report(plan: SavingsPlan, ledger: LedgerFile, *, processor: str) -> Rep
     """
     grid = LiveGrid(plan.grid_feed) if plan.grid_feed else None
     return ReportMaker(ledger, plan, processor or _processor_name(), grid)
+
+
+def start_call_energy(report: ReportMaker, stack: ExitStack) -> CallEnergy:
+    """Tell calls their energy from now on, by what the report knows of the device and the ledger shows of its power."""
+    _, device = report.plan.device_named(report.device)
+    energy = CallEnergy(report.ledger, device)
+    energy.start()
+    stack.callback(energy.stop)
+    return energy
 
 
 def _processor_name() -> str:

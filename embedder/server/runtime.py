@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from embedder.config import ServeSettings
 from embedder.engine.transport.remote_cache import RemoteCache
 from embedder.errors import Unavailable
+from embedder.savings.power import CallEnergy
 from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage_log import UsageLog
 from embedder.server.accounting import SpaceAccount
@@ -33,6 +34,7 @@ class Runtime:
     indexes: IndexLibrary
     ledger: UsageLog
     savings: ReportMaker
+    call_energy: CallEnergy
     fusions: FusionLibrary
     uploads: Uploads
     observer: ServiceObserver

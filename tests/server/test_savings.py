@@ -54,6 +54,20 @@ def test_tenant_is_counted_by_the_metadata_and_can_be_asked_for(running: Running
         _as_tenant(running, "grün")
 
 
+def test_call_tells_the_energy_of_its_device_time(running: Running) -> None:
+    with _as_tenant(running, "energy") as client:
+        computed, held = (client.embed(["a text whose energy is told"], durable=True).cost for _ in range(2))
+    assert computed.energy is not None
+    assert computed.device_time is not None
+    # Above idle, a metered power or the 4 W of the savings file.
+    watts = running.runtime.call_energy.of(1.0)
+    assert watts is not None
+    assert computed.energy.value == pytest.approx(watts.value * computed.device_time.value, rel=0.5)
+    assert computed.energy.value > 0
+    assert held.energy is not None
+    assert held.energy.value == 0.0
+
+
 def test_report_gives_both_roads_and_formula_agrees_with_ledger(running: Running) -> None:
     with _as_tenant(running, "roads") as client:
         texts = [f"a text for both roads, number {number}" for number in range(8)]

@@ -37,7 +37,7 @@ from embedder.server.parts import (
 from embedder.server.processes.control import ControlPipe, EngineDown, EngineUp, KeeperUp, Order, Ready, Start, Stop
 from embedder.server.processes.counts_feed import CountsFeed, counted_elsewhere, is_counted
 from embedder.server.processes.keeper_connection import follow_keeper
-from embedder.server.reporting import open_report
+from embedder.server.reporting import open_report, start_call_energy
 from embedder.server.runtime import Runtime
 from embedder.server.secrets import load_domain_secret
 from embedder.server.service import Service
@@ -163,6 +163,7 @@ class _Frontend:
             decoder=video_decoder,
             fusions=fusions,
         )
+        savings = open_report(plan, ledger, processor=preparation.device_name)
         return Runtime(
             settings=settings,
             directory=FixedSpaces(Spaces([ServedSpace(settings.space, composite)])),
@@ -172,7 +173,8 @@ class _Frontend:
             heads=heads,
             indexes=indexes,
             ledger=ledger,
-            savings=open_report(plan, ledger, processor=preparation.device_name),
+            savings=savings,
+            call_energy=start_call_energy(savings, stack),
             fusions=fusions,
             uploads=open_uploads(settings),
             answers=AnswerDesk(settings, None),  # a model in each front-end would take the memory that front-ends save

@@ -1,0 +1,67 @@
+"""Energy of single calls: by the meter where there is one, else by the power model, else absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedder.savings.figures import Basis
+from embedder.savings.ledger import Ledger
+from embedder.savings.plan import Device, load_plan
+from embedder.savings.power import CallEnergy
+from embedder.savings.usage import Counts, Group
+
+_PLAN = """
+[devices."test part"]
+per = "{per}"
+idle_watts = {{ value = 10, source = "a data sheet", year = 2026 }}
+busy_watts = {{ value = 50, source = "a data sheet", year = 2026 }}
+"""
+_GROUP = Group("t", "c", "s", "interactive")
+# Two cores at work for a second and a half each.
+_WORK = Counts(asked=1, encodes=1, device_ns=3 * 10**9, wall_ns=15 * 10**8, lookups=1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "savings.sqlite")
+    yield made
+    made.close()
+
+
+def _device(folder: Path, per: str) -> Device:
+    (folder / "plan.toml").write_text(_PLAN.format(per=per))
+    return load_plan(folder / "plan.toml").devices["test part"]
+
+
+@pytest.mark.parametrize(("per", "joules"), [("core", 80.0), ("device", 40.0)])
+def test_power_model_is_charged_for_what_is_priced(ledger: Ledger, tmp_path: Path, per: str, joules: float) -> None:
+    ledger.record(_GROUP, _WORK)
+    energy = CallEnergy(ledger, _device(tmp_path, per)).of(2.0)
+    assert energy is not None
+    # 40 W above idle; where the whole device is priced, two CPU seconds of two cores are one of its seconds.
+    assert (energy.value, energy.basis, energy.unit) == (pytest.approx(joules), Basis.ESTIMATED, "J")
+    assert "a data sheet" in energy.source
+
+
+def test_what_was_metered_goes_before_the_model_and_counts_from_the_next_look(ledger: Ledger, tmp_path: Path) -> None:
+    energies = CallEnergy(ledger, _device(tmp_path, "core"))
+    ledger.record(_GROUP, Counts(asked=1, encodes=1, device_ns=10**9, wall_ns=10**9, energy_uj=7_000_000, lookups=1))
+    before, _ = energies.of(1.0), energies.refresh()
+    after = energies.of(1.0)
+    assert before is not None
+    assert after is not None
+    assert (before.value, after.value) == (pytest.approx(40.0), pytest.approx(7.0))
+
+
+def test_unknown_power_is_no_energy(ledger: Ledger) -> None:
+    ledger.record(_GROUP, _WORK)
+    assert CallEnergy(ledger, None).of(2.0) is None
+
+
+def test_a_call_that_computed_nothing_took_none(ledger: Ledger, tmp_path: Path) -> None:
+    energy = CallEnergy(ledger, _device(tmp_path, "core")).of(0.0)
+    assert energy is not None
+    assert energy.value == 0.0
