@@ -145,11 +145,9 @@ def _ours(towers: Figures, ranked: Figures, ranker: TrainedRanker) -> dict[str, 
 
 
 def _told(what: str, seed: int, ranker: TrainedRanker) -> str:
-    known, new = ranker.known, ranker.new
-    return (
-        f"{what.capitalize()}, seed {seed}: {known.ranked:.4f} beside {known.towers:.4f}, items taken for new {new.ranked:.4f} beside "
-        f"{new.towers:.4f}, {'kept' if ranker.is_better else 'left out'}."
-    )
+    gain = ranker.gain
+    kept = "kept" if ranker.is_better else "left out"
+    return f"{what.capitalize()}, seed {seed}: {gain.ranked:.4f} beside {gain.towers:.4f}, {kept}."
 
 
 @dataclass(frozen=True)

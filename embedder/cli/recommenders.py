@@ -98,10 +98,10 @@ def _ranker(
     except TrainingDataInvalid as error:  # the towers have learned from the same histories: they serve without one
         console.print(f"[yellow]the ranker is left out: {error}[/]")
         return None
-    for what, gain in (("known items", trained.known), ("items taken for new", trained.new)):
-        console.print(
-            f"ranker, {what}: NDCG@10 {gain.ranked:.4f}, the towers alone {gain.towers:.4f} ({trained.lists} lists held out)"
-        )
+    gain = trained.gain
+    console.print(
+        f"ranker: NDCG@10 {gain.ranked:.4f}, the towers alone {gain.towers:.4f} ({trained.lists} lists held out)"
+    )
     if not trained.is_better:
         console.print("[yellow]the ranker is left out: it ranks worse than the towers alone[/]")
     return trained.ranker if trained.is_better else None

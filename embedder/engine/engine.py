@@ -18,6 +18,7 @@ from embedder.encoders.base import Encoder, EncoderInfo
 from embedder.engine.admission import Admission
 from embedder.engine.contents import ContentItem, DeviceUsage, EmbedOptions, HalfVectors, Lane, Source
 from embedder.engine.cost_model import CostModel
+from embedder.engine.interactive_times import InteractiveTimes
 from embedder.engine.lookup_engine import LookupEngine
 from embedder.engine.observer import EngineObserver
 from embedder.engine.preparer import Preparer
@@ -113,7 +114,10 @@ class Engine(LookupEngine):
         self._ledger = ledger
         self._commits = 0
         self._admission = admission or Admission(max_queue_s=settings.max_queue_s)
-        self._queue = ReadyQueue(max_batch_units=settings.max_batch_units, batch_seconds=self.cost_model.batch_seconds)
+        self._times = InteractiveTimes()
+        self._queue = ReadyQueue(
+            max_batch_units=settings.max_batch_units, batch_seconds=self.cost_model.batch_seconds, times=self._times
+        )
         self._preparer = Preparer(
             encoder,
             limits=settings.limits,
@@ -219,6 +223,8 @@ class Engine(LookupEngine):
         self._observer.encoded(batch)
         for flight, delivery in zip(batch.flights, deliveries(batch), strict=True):
             self._table.compute(flight, delivery)
+            if flight.owner.options.lane is Lane.INTERACTIVE:
+                self._times.took(time.time() - flight.asked_at)
         self._store(batch.flights, batch.vectors)
         if self._shared:
             with suppress(CacheBackpressure):  # best effort: another machine computes it for itself

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from embedder.encoders.base import Preparing
-from embedder.engine.contents import PreparedContent
+from embedder.engine.contents import Lane, PreparedContent
 from embedder.engine.cost_model import CostModel
 from embedder.engine.single_flight import Flight
 from embedder.errors import EmbedderError, InvalidContent, UnsupportedModality
@@ -23,7 +23,8 @@ from embedder_client.content_hash import Modality
 _log = structlog.get_logger(__name__)
 
 # The Rust tokenizer takes texts in chunks; a chunk is short enough that the device starts on the first while the next is tokenized.
-_TEXTS_PER_CHUNK = 64
+# One of bulk work is shorter, since an interactive text that comes meanwhile waits for its end.
+_TEXTS_PER_CHUNK = {Lane.INTERACTIVE: 64, Lane.BULK: 16}
 
 
 class Preparer:
@@ -47,7 +48,7 @@ class Preparer:
         self._on_failed = on_failed
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="prepare")
         self._threads = threads
-        self._texts: deque[Flight] = deque()
+        self._texts: dict[Lane, deque[Flight]] = {lane: deque() for lane in Lane}
         self._texts_lock = threading.Lock()
         self._takers = 0
         # Apart, so that texts never wait behind a file that is slow to decode.
@@ -80,12 +81,14 @@ class Preparer:
         self._submit_texts(texts)
 
     def _submit_texts(self, texts: list[Flight]) -> None:
-        """Queue texts of any call together: what waits for a thread is tokenized in one go."""
+        """Queue texts of any call together: what waits for a thread is tokenized in one go, interactive texts before bulk ones."""
         if not texts:
             return
         with self._texts_lock:
-            self._texts.extend(texts)
-            takers = min(self._threads, -(-len(self._texts) // _TEXTS_PER_CHUNK)) - self._takers
+            for flight in texts:
+                self._texts[flight.lane].append(flight)
+            chunks = sum(-(-len(waiting) // _TEXTS_PER_CHUNK[lane]) for lane, waiting in self._texts.items())
+            takers = min(self._threads, chunks) - self._takers
             self._takers += max(0, takers)
         for _ in range(takers):
             self._pool.submit(self._take_texts)
@@ -93,10 +96,12 @@ class Preparer:
     def _take_texts(self) -> None:
         while True:
             with self._texts_lock:
-                chunk = [self._texts.popleft() for _ in range(min(_TEXTS_PER_CHUNK, len(self._texts)))]
-                if not chunk:
+                lane = next((lane for lane, waiting in self._texts.items() if waiting), None)
+                if lane is None:
                     self._takers -= 1
                     return
+                waiting = self._texts[lane]
+                chunk = [waiting.popleft() for _ in range(min(_TEXTS_PER_CHUNK[lane], len(waiting)))]
             self._prepare_texts(chunk)
 
     def close(self) -> None:

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from embedder.engine.contents import Lane
+from embedder.engine.interactive_times import InteractiveTimes
 from embedder.engine.single_flight import Flight
 from embedder_client.content_hash import Modality
 
 # A batch is cut so that its most urgent content meets its deadline, but not below this share of the budget: tiny batches waste the device.
 _URGENT_FILL = 0.25
-# While somebody asks in the interactive lane, bulk work takes this share of a batch's budget: the next interactive content waits for
-# one such batch at most, and its own is hardly longer for what fills it.
+# While somebody asks in the interactive lane, bulk work takes this share of a batch's budget at most, and less where that would take
+# longer than `InteractiveTimes` allows.
 _BULK_FILL = 0.125
-_RECENT_S = 1.0
 
 _Heap = list[tuple[float, int, Flight]]
 
@@ -31,17 +31,26 @@ class ReadyQueue:
     """
 
     def __init__(
-        self, *, max_batch_units: Mapping[Modality, float], batch_seconds: Callable[[Modality, float], float]
+        self,
+        *,
+        max_batch_units: Mapping[Modality, float],
+        batch_seconds: Callable[[Modality, float], float],
+        times: InteractiveTimes,
     ) -> None:
-        """Make an empty queue; `batch_seconds` estimates how long the device takes for a batch of so many units."""
+        """Make an empty queue.
+
+        Args:
+            batch_seconds: estimates how long the device takes for a batch of so many units.
+            times: how long interactive contents take, by which bulk batches are cut.
+        """
         self._max_batch_units = dict(max_batch_units)
         self._batch_seconds = batch_seconds
+        self._times = times
         self._heaps: dict[tuple[Lane, Modality], _Heap] = {
             (lane, modality): [] for lane in Lane for modality in max_batch_units
         }
         self._order = itertools.count()
         self._condition = threading.Condition()
-        self._interactive_at = -math.inf
         self._closed = False
 
     def push(self, flights: Iterable[Flight]) -> None:
@@ -52,7 +61,7 @@ class ReadyQueue:
                 assert modality is not None
                 flight.is_queued = True
                 if flight.lane is Lane.INTERACTIVE:
-                    self._interactive_at = time.monotonic()
+                    self._times.came()
                 heapq.heappush(self._heaps[flight.lane, modality], (flight.deadline, next(self._order), flight))
             self._condition.notify()
 
@@ -97,16 +106,20 @@ class ReadyQueue:
         budget = self._max_batch_units[modality]
         now = time.monotonic()
         batch: list[Flight] = []
-        units = 0.0
-        is_shared = now - self._interactive_at < _RECENT_S
+        units, most_s = 0.0, math.inf
+        is_shared = self._times.is_asked
         for lane in Lane:
             if lane is Lane.BULK and is_shared:
                 budget *= _BULK_FILL
+                if (bulk_s := self._times.bulk_batch_s()) is not None:
+                    most_s = self._batch_seconds(modality, units) * bool(batch) + bulk_s
             heap = self._heaps[lane, modality]
             while heap:
                 flight = heap[0][2]
                 if flight.is_queued:
                     if batch and units + flight.units > budget:
+                        return batch
+                    if batch and most_s < math.inf and self._batch_seconds(modality, units + flight.units) > most_s:
                         return batch
                     if units >= _URGENT_FILL * budget and not self._meets(
                         batch[0], modality, units + flight.units, now

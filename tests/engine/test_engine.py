@@ -346,7 +346,7 @@ def test_bulk_batches_are_small_while_somebody_asks_in_the_interactive_lane(
     bulk = bench.engine.start(text_items(*[f"bulk {n} {'x' * 53}" for n in range(8)]), options(lane=Lane.BULK))
     queue = bench.engine._queue
     wait_until(lambda: len(queue._heaps[Lane.BULK, Modality.TEXT]) == 8)
-    queue._interactive_at = interactive_at
+    bench.engine._times._last_at = interactive_at
     bench.encoder.may_run.set()
     for ticket in (first, bulk):
         ticket.wait()

@@ -93,10 +93,23 @@ def test_serving_logits_are_training_logits(catalogue: Catalogue, histories: lis
 
 def test_items_without_history_count_as_new(catalogue: Catalogue, trained: TrainedRanker) -> None:
     items = trained.ranker.items(catalogue.vectors, catalogue.ids, catalogue.tags)
-    assert items.popularity[-4:].tolist() == [[0.0, 1.0]] * 4
-    assert (items.popularity[:-4, 0] > 0).all()
+    assert items.is_new.tolist() == [False] * (len(items.is_new) - 4) + [True] * 4
+    assert not items.popularity[-4:].any()
+    assert (items.popularity[:-4] > 0).all()
     assert not items.vectors[-4:, 0].any()
     assert items.vectors[-4:, 1:].any()
+
+
+def test_new_items_keep_the_towers_order_at_one_learned_logit(catalogue: Catalogue, trained: TrainedRanker) -> None:
+    ranker = trained.ranker
+    items = ranker.items(catalogue.vectors, catalogue.ids, catalogue.tags)
+    new = items.take(np.flatnonzero(items.is_new))
+    towers = np.linspace(-1.0, 1.0, len(new.is_new), dtype=np.float32)
+    logits = ranker.logits(new, towers, items.take(np.arange(5)), TRAITS[0])
+    expected = ranker.tensors["logit_scale"] * towers + ranker.tensors["new_logit"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
+    assert (np.diff(logits) > 0).all()
+    assert ranker.tensors["new_logit"] != 0.0, "it was learned"
 
 
 def test_towers_were_not_told_what_their_lists_must_rank(
@@ -121,9 +134,8 @@ def test_towers_were_not_told_what_their_lists_must_rank(
     [told] = learned
     for history, earlier in zip(histories, told, strict=True):
         np.testing.assert_array_equal(earlier, history[:-4])
-    lists, known, new = made
-    assert not set(lists.user.tolist()) & set(known.user.tolist())
-    assert set(known.user.tolist()) == set(new.user.tolist())
+    lists, held_out = made
+    assert not set(lists.user.tolist()) & set(held_out.user.tolist())
     starts = [*lists.past_starts.tolist(), len(lists.past)]
     for number, user in enumerate(lists.user.tolist()):
         past = lists.past[starts[number] : starts[number + 1]]
@@ -140,11 +152,10 @@ def test_towers_were_not_told_what_their_lists_must_rank(
 
 def test_ranker_is_kept_only_where_it_ranks_no_worse(trained: TrainedRanker) -> None:
     assert trained.lists > 0
-    # The state before the first pass ranks as the towers do, so the best one can't be worse by the sum of both.
-    assert trained.known.ranked + trained.new.ranked >= trained.known.towers + trained.new.towers
-    assert replace(trained, known=Gain(0.2, 0.1), new=Gain(0.1, 0.1)).is_better
-    assert not replace(trained, known=Gain(0.2, 0.1), new=Gain(0.1, 0.11)).is_better
-    assert not replace(trained, known=Gain(0.1, 0.11), new=Gain(0.2, 0.1)).is_better
+    # The state before the first pass ranks as the towers do, so the best one can't be worse.
+    assert trained.gain.ranked >= trained.gain.towers
+    assert replace(trained, gain=Gain(0.1, 0.1)).is_better
+    assert not replace(trained, gain=Gain(0.1, 0.11)).is_better
 
 
 def test_recommended_items_are_in_the_rankers_order_and_score_the_same(library: IndexLibrary) -> None:

@@ -1,7 +1,8 @@
 """The ranker behind the two towers at serving time: it looks at a user and a candidate together, which one product can't.
 
 Dense features, bags of embedded ids and tags, and contents become vectors of one width; their products, pair by pair, and the dense
-vector go through two layers to a logit that is added to the towers' own.
+vector go through two layers to a logit that is added to the towers' own. An item that nobody had seen in training gets one learned
+number instead, the same for all of them: among themselves they stay in the towers' order.
 
 Source: Naumov et al. 2019, "Deep Learning Recommendation Model for Personalization and Recommendation Systems", section 2.
 """
@@ -32,7 +33,6 @@ RECENT = 5
 DENSE_FEATURES = (
     "the towers' logit",
     "log of how often the item was seen in training",
-    "whether nobody had seen it then",
     "cosine of its content to the history's mean",
     "its highest cosine to a recent item",
     "how common its tags are in the history",
@@ -65,6 +65,7 @@ _SHAPES: Mapping[str, tuple[str, ...]] = {
     "top_in_bias": ("inner2",),
     "top_out": ("one", "inner2"),
     "logit_scale": ("one",),
+    "new_logit": ("one",),
 }
 
 
@@ -77,7 +78,8 @@ class RankedItems:
         seen: (n, 3, width) float32, what an item adds to a history: own among the recent, own among all, tags.
         content: (n, axes) float32 centred and projected content, of L2 norm 1 before it was projected.
         marks: (n, tags) float32, each row's tags with a sum of 1.
-        popularity: (n, 2) float32: log of how often it was seen in training, and 1 where that was never.
+        popularity: (n,) float32, log of how often it was seen in training.
+        is_new: (n,) bool, whether that was never.
     """
 
     vectors: Floats
@@ -85,18 +87,17 @@ class RankedItems:
     content: Floats
     marks: Floats
     popularity: Floats
+    is_new: npt.NDArray[np.bool_]
 
     def take(self, rows: npt.NDArray[np.integer] | slice) -> RankedItems:
         """Return some rows."""
-        return RankedItems(
-            self.vectors[rows], self.seen[rows], self.content[rows], self.marks[rows], self.popularity[rows]
-        )
+        return RankedItems(*(getattr(self, field.name)[rows] for field in fields(RankedItems)))
 
     @staticmethod
     def join(parts: Sequence[RankedItems]) -> RankedItems:
         """Put items one behind the other."""
         return RankedItems(
-            *(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(RankedItems))
+            *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(RankedItems))
         )
 
 
@@ -137,7 +138,7 @@ class Ranker:
         self._pairs = np.tril_indices(1 + ITEM_VECTORS + USER_VECTORS, -1)
 
     def items(self, vectors: Floats, ids: Sequence[str], tags: Sequence[Sequence[str]]) -> RankedItems:
-        """Compute what is needed of items; those that were not trained on go by content and tags.
+        """Compute what is needed of items.
 
         Args:
             vectors: (n, dim) float32 unit vectors of the items' contents.
@@ -146,17 +147,18 @@ class Ranker:
         """
         t = self.tensors
         rows = np.array([self._row_of.get(item_id, -1) for item_id in ids], np.intp)
-        known = (rows >= 0)[:, None]
+        known = rows >= 0
         content = project(vectors, t["mean"], t["axes"])
         marks = tag_shares(tags, self._tag_column)
-        own = [np.where(known, t[name][rows], 0.0) for name in ("item_own", "recent_own", "past_own")]
-        popularity = np.stack([np.where(known[:, 0], t["seen_counts"][rows], 0.0), ~known[:, 0]], axis=1)
+        own = [np.where(known[:, None], t[name][rows], 0.0) for name in ("item_own", "recent_own", "past_own")]
+        popularity = np.where(known, t["seen_counts"][rows], 0.0)
         return RankedItems(
             vectors=np.stack([own[0], marks @ t["item_tags"], content @ t["item_content"]], axis=1).astype(np.float32),
             seen=np.stack([own[1], own[2], marks @ t["past_tags"]], axis=1).astype(np.float32),
             content=content,
             marks=marks,
             popularity=popularity.astype(np.float32),
+            is_new=~known,
         )
 
     def logits(
@@ -182,7 +184,8 @@ class Ranker:
         products = (vectors @ vectors.transpose(0, 2, 1))[:, self._pairs[0], self._pairs[1]]  # (n, 45)
         top = np.concatenate([dense_vector, products], axis=1)
         top = np.maximum(top @ t["top_in"].T + t["top_in_bias"], 0.0)
-        logits: Floats = t["logit_scale"] * tower_logits + (top @ t["top_out"].T)[:, 0]
+        added = np.where(items.is_new, t["new_logit"], (top @ t["top_out"].T)[:, 0])
+        logits: Floats = t["logit_scale"] * tower_logits + added
         return logits.astype(np.float32)
 
     def save(self, folder: Path) -> None:
@@ -234,7 +237,7 @@ def dense_features(items: RankedItems, tower_logits: Floats, history: RankedItem
     recent = items.content @ history.content[-RECENT:].T  # (n, recent)
     common = items.marks @ history.marks.mean(axis=0)
     length = np.full(len(tower_logits), np.log1p(len(history.content)))
-    columns = [tower_logits, *items.popularity.T, items.content @ profile, recent.max(axis=1), common, length]
+    columns = [tower_logits, items.popularity, items.content @ profile, recent.max(axis=1), common, length]
     return np.stack(columns, axis=1).astype(np.float32)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -65,21 +65,19 @@ class TrainedRanker:
     """A ranker, and what it was measured to bring where neither it nor the towers had learned what came next.
 
     Attributes:
-        ranker: the ranker.
-        known: over items with history.
-        new: with every item taken for a new one.
-        lists: validation lists behind both.
+        ranker: the ranker; among items that nobody had seen it keeps the towers' order.
+        gain: what it was measured to bring.
+        lists: validation lists behind that.
     """
 
     ranker: Ranker
-    known: Gain
-    new: Gain
+    gain: Gain
     lists: int
 
     @property
     def is_better(self) -> bool:
-        """Whether it ranks known items at least as well as the towers alone, and new ones too."""
-        return self.known.ranked >= self.known.towers and self.new.ranked >= self.new.towers
+        """Whether it ranks at least as well as the towers alone."""
+        return self.gain.ranked >= self.gain.towers
 
 
 def train_ranker(
@@ -118,23 +116,22 @@ def train_ranker(
     lists = maker.lists(histories, learners, shape).with_target()
     if not len(lists):
         raise TrainingDataInvalid("no list of the towers holds what came next; there is nothing to learn ranking from")
-    known = maker.lists(histories, validators, shape)
-    new = maker.lists(histories, validators, replace(shape, as_new=True))
+    held_out = maker.lists(histories, validators, shape)
     done = steps(towers, options) - options.epochs
     on_progress(done)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         run = _Run(maker, lists, traits, options)
-        best = run.measure(known, new)
+        best = run.measure(held_out)
         kept = run.state()
         for epoch in range(options.epochs):
             run.epoch()
-            found = run.measure(known, new)
-            if found[0].ranked + found[1].ranked > best[0].ranked + best[1].ranked:
+            found = run.measure(held_out)
+            if found.ranked > best.ranked:
                 best, kept = found, run.state()
             on_progress(done + epoch + 1)
         ranker = run.result(kept, catalogue, histories)
-    return TrainedRanker(ranker, *best, lists=len(known))
+    return TrainedRanker(ranker, best, lists=len(held_out))
 
 
 def steps(towers: TwoTowerOptions | None, options: RankerOptions) -> int:
@@ -188,9 +185,14 @@ class _Run:
             self._optimizer.step()
             self._schedule.step()
 
-    def measure(self, known: Lists, new: Lists) -> tuple[Gain, Gain]:
+    def measure(self, lists: Lists) -> Gain:
         """Rank the validation lists."""
-        return self._gain(known), self._gain(new)
+        with torch.no_grad():
+            parts = [
+                self._logits(part, torch.from_numpy(part.is_new), learning=False).numpy()
+                for part in (lists.take(rows) for rows in np.array_split(np.arange(len(lists)), -(-len(lists) // 512)))
+            ]
+        return Gain(ndcg(np.concatenate(parts), lists), ndcg(lists.dense[..., 0], lists))
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of what is learned so far."""
@@ -217,25 +219,14 @@ class _Run:
             traits=self._traits,
         )
 
-    def _gain(self, lists: Lists) -> Gain:
-        with torch.no_grad():
-            parts = [
-                self._logits(part, torch.from_numpy(part.is_new), learning=False).numpy()
-                for part in (lists.take(rows) for rows in np.array_split(np.arange(len(lists)), -(-len(lists) // 512)))
-            ]
-        return Gain(ndcg(np.concatenate(parts), lists), ndcg(lists.dense[..., 0], lists))
-
     def _logits(self, batch: Lists, new: Tensor, *, learning: bool) -> Tensor:
         p, dropout = self._layers, 0.2 if learning else 0.0
-        tower, popular = torch.from_numpy(batch.dense[..., 0]), torch.from_numpy(batch.dense[..., 1])
-        tower = torch.where(new, torch.from_numpy(batch.new_logits), tower)
-        dense = torch.from_numpy(batch.dense[..., 3:])
-        dense = torch.cat([torch.stack([tower, popular * ~new, new.float()], dim=2), dense], dim=2)
-        dense = ((dense - self._dense_mean) / self._dense_scale).clamp(-5, 5)
+        tower = torch.where(new, torch.from_numpy(batch.new_logits), torch.from_numpy(batch.dense[..., 0]))
+        dense = ((torch.from_numpy(batch.dense) - self._dense_mean) / self._dense_scale).clamp(-5, 5)
         hidden = functional.relu(functional.linear(dense, p["dense_in"], p["dense_in_bias"]))
         dense_vector = functional.linear(hidden, p["dense_out"], p["dense_out_bias"])  # (n, c, width)
         rows = torch.from_numpy(batch.rows)
-        own = functional.dropout(p["item_own"][rows] * ~new[..., None], dropout)
+        own = functional.dropout(p["item_own"][rows], dropout)
         items = torch.stack(
             [own, (self._marks @ p["item_tags"])[rows], (self._content @ p["item_content"])[rows]], dim=2
         )
@@ -244,7 +235,8 @@ class _Run:
         products = (vectors @ vectors.transpose(2, 3))[:, :, self._pairs[0], self._pairs[1]]
         top = functional.dropout(torch.cat([dense_vector, products], dim=2), dropout)
         top = functional.relu(functional.linear(top, p["top_in"], p["top_in_bias"]))
-        logits: Tensor = p["logit_scale"] * tower + functional.linear(top, p["top_out"])[..., 0]
+        added = torch.where(new, p["new_logit"], functional.linear(top, p["top_out"])[..., 0])
+        logits: Tensor = p["logit_scale"] * tower + added
         return logits
 
     def _user(self, batch: Lists, dropout: float) -> Tensor:
@@ -294,5 +286,6 @@ def _initial_layers(sizes: tuple[int, int, int, int], options: RankerOptions) ->
         "top_in_bias": torch.zeros(options.top),
         "top_out": torch.zeros(1, options.top),
         "logit_scale": torch.ones(1),
+        "new_logit": torch.zeros(1),
     }
     return {name: tensor.requires_grad_() for name, tensor in layers.items()}

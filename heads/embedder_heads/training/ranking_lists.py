@@ -24,12 +24,10 @@ class ListShape:
     Attributes:
         places: places of each history, the last ones; at most half of it.
         candidates: length of a list.
-        as_new: take every candidate for a new item.
     """
 
     places: int
     candidates: int
-    as_new: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,8 +121,7 @@ class ListMaker:
         self.marks = tag_shares(catalogue.tags, {tag: column for column, tag in enumerate(self.tags)})
         counts = np.bincount(np.concatenate(learned_from), minlength=len(catalogue.ids))
         empty = np.zeros((len(counts), 0, 0), np.float32)
-        seen = np.stack([popularity(counts), counts == 0], axis=1).astype(np.float32)
-        self._items = RankedItems(empty, empty, self.content, self.marks, seen)
+        self._items = RankedItems(empty, empty, self.content, self.marks, popularity(counts), counts == 0)
 
     def lists(self, histories: Sequence[Rows], users: Sequence[int], shape: ListShape) -> Lists:
         """Make the lists of some users.
@@ -145,13 +142,11 @@ class ListMaker:
         table = self._table
         vector = self._tower.history_vector(table.content[history], table.seen[history], table.attention[history])
         known, new = table.vectors @ vector, self._as_new.vectors @ vector
-        order = (new if shape.as_new else known).copy()
+        order = known.copy()
         order[history] = -np.inf
         count = shape.candidates
         rows = np.argpartition(-order, count - 1)[:count]
         items, past = self._items.take(rows), self._items.take(history)
-        is_new = np.full(count, True) if shape.as_new else items.popularity[:, 1] > 0
-        logits = np.where(is_new, new[rows], known[rows])
         recent = np.full(RECENT, len(order))
         latest = history[::-1][:RECENT]
         recent[: len(latest)] = latest
@@ -160,9 +155,9 @@ class ListMaker:
             user=np.array([user]),
             rows=rows[None],
             target=place[:1] if len(place) else np.array([count]),
-            dense=dense_features(items, logits, past)[None],
+            dense=dense_features(items, known[rows], past)[None],
             new_logits=new[rows][None],
-            is_new=is_new[None],
+            is_new=items.is_new[None],
             recent=recent[None],
             past=history,
             past_starts=np.array([0]),
