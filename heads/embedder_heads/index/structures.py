@@ -29,7 +29,7 @@ _PQ_DIMS_PER_BYTE = 4
 _RERANK_FACTOR = 20
 _TUNING_QUERIES = 500
 _BREADTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_BLAS_QUERIES = 20
+_BLAS_QUERIES = 4
 
 
 class IndexKind(StrEnum):
@@ -83,8 +83,9 @@ class Structure:
         if (searched.ntotal, searched.d) != (items, dim) or not isinstance(searched, _CLASSES[kind]):
             given = f"{type(searched).__name__} of {searched.ntotal} vectors of dim {searched.d}"
             raise IndexInvalid(f"{FILE} is {given}; the manifest says {kind} of {items} of dim {dim}")
-        # FAISS 1.15 ships 128,000 here; measured, matrix products win from about 20 queries on.
-        faiss.cvar.distance_compute_blas_threshold = _BLAS_QUERIES
+        # FAISS 1.15 compares queries x dim with this, and ships 128,000. Measured at 384 dimensions, matrix products win from a few
+        # queries on, and cost a single query on lists four times its time: their threads keep the cores busy while the lists are read.
+        faiss.cvar.distance_compute_blas_threshold = _BLAS_QUERIES * dim
         return cls(searched, kind, breadth)
 
     @classmethod
