@@ -12,8 +12,8 @@ import numpy as np
 _WINDOW = 256
 _LEAST = 16
 _PERCENTILE = 99
-# What a bulk batch may add to it. An interactive content waits for one such batch at most, and its own is as much longer for what fills it.
-_BULK_SHARE = 0.15
+# An interactive content waits for one bulk batch at most, and its own batch is as much longer for what fills it: a fifth together.
+_BULK_SHARE = 0.1
 _RECENT_S = 1.0
 
 
