@@ -12,8 +12,9 @@ from embedder_heads.classification import activate
 from embedder_heads.head_file import Head
 from embedder_heads.kinds import Floats, Task
 
-# So many multiplications take about 0.4 ms on one core (measured, AVX512), eight times what starting a thread does.
-_SHARED_PRODUCTS = 20_000_000
+# So many multiplications take about 2 ms on one core (measured, AVX512). Half as many gained nothing from a second thread, which
+# started up to 0.5 ms late (Intel Xeon, 2 virtual cores); twice as many took 2.4 ms in place of 4.3.
+_SHARED_PRODUCTS = 200_000_000
 _MOST_THREADS = 4
 
 
