@@ -11,9 +11,10 @@ from rich.console import Console
 
 from benchmarks.common.image_preparing import measure_preparing
 from benchmarks.common.image_rates import measure_rates
+from benchmarks.common.nvjpeg import measure_nvjpeg
 from benchmarks.common.run import Result, main
 
-_SECTIONS = (measure_preparing, measure_rates)
+_SECTIONS = (measure_preparing, measure_nvjpeg, measure_rates)
 _COLUMNS = ("what", "ours", "ours by a worker", "reference", "OpenCV", "ours to reference")
 
 

@@ -26,7 +26,9 @@ _FORMATS: Mapping[str, Mapping[str, object]] = {
     "TIFF": {"compression": "tiff_lzw"},
 }
 _SIZES = ((640, 480), (1920, 1440))
-_JUDGED = ("JPEG", (640, 480))
+JPEG_SIZE = (640, 480)
+"""Width and height of the JPEG that is judged."""
+_JUDGED = ("JPEG", JPEG_SIZE)
 _PREPARE_SECONDS = 2.4  # for each format and size
 _MIN_ROUNDS = 5
 # Files come in batches: each way finds the caches as its own last file left them, and not as another way did.
@@ -48,7 +50,7 @@ def measure_preparing(full: bool, console: Console) -> Section:
     with child_process(_prepare_in_turns) as (connection, _):
         for file_format, options in _FORMATS.items():
             for size in _SIZES if full else _SIZES[:1]:
-                connection.send(_photograph(file_format, size, options))
+                connection.send(photograph(file_format, size, options))
                 medians: dict[str, float] = connection.recv()
                 ratios[file_format, size] = medians["reference"] / medians["ours"]
                 what = f"{file_format} {size[0]} x {size[1]}"
@@ -64,7 +66,8 @@ def _prepare_row(what: str, medians: Mapping[str, float], *, reference: str = "r
     return (what, *shown, f"{medians[reference] / medians['ours']:.2f}")
 
 
-def _photograph(file_format: str, size: tuple[int, int], options: Mapping[str, object]) -> bytes:
+def photograph(file_format: str, size: tuple[int, int], options: Mapping[str, object]) -> bytes:
+    """Return a packaged photograph of `size`, its width and height, as a file."""
     coffee = next(one.path for one in packaged_photographs() if one.path.name == "coffee.png")
     file = io.BytesIO()
     Image.open(coffee).convert("RGB").resize(size, Image.Resampling.BICUBIC).save(file, file_format, **options)
