@@ -137,10 +137,12 @@ class TowerEncoder:
         if not items:
             return np.empty((0, self._info.dim), dtype=np.float32)
         try:
-            vectors = embed(items)
+            vectors = embed(items).numpy()
         except torch.OutOfMemoryError as error:
             raise OutOfDeviceMemory(f"{len(items)} items do not fit on {self._info.device}: {error}") from error
         except (RuntimeError, ValueError, IndexError) as error:
             raise EncoderError(f"the forward pass failed: {error}") from error
-        unit: Vectors = (vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)).numpy()
+        # By numpy: so little work is done before torch's threads have met for it, where cores are short.
+        with np.errstate(all="ignore"):
+            unit: Vectors = vectors / np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
         return unit
