@@ -6,6 +6,7 @@ load generator, in turns. What the echo server leaves out is all that the servic
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,7 @@ _PACED_ROUNDS = 3
 _PACED_HITS_PER_S = 100
 _PACED_S = 4.0
 _DEADLINE_S = 10.0
+_SENDER_NICE = 10
 
 _COLUMNS = ("server", "asks", "calls/s", "vectors/s", "p50 ms", "p99 ms", "CPU us", "share")
 _NOTES = (
@@ -51,7 +53,8 @@ _NOTES = (
     "the load generator shares the machine. Share: of the echo server's calls/s, the median of the rounds' own ratios. "
     "CPU: the server's processor time for a call.",
     f"Hits under misses: {_PACED_HITS_PER_S} hits a second, medians of {_PACED_ROUNDS} rounds of {_PACED_S:.0f} s, without and with "
-    f"{_MISSES_IN_FLIGHT} misses in flight from another process.",
+    f"{_MISSES_IN_FLIGHT} misses in flight from another process, which steps back from the cores (nice {_SENDER_NICE}): it would be on "
+    "another machine.",
     f"two_frontends: batches of {_BATCH} texts from {_CONNECTIONS} connections, to one process and to two front-ends (an engine and a "
     "keeper idle beside them), in turns; the median of the rounds' own ratios of calls/s, by --server. Where servers and load "
     "generator together take all cores, that bounds the ratio: compare the CPU column.",
@@ -171,6 +174,7 @@ def _paced(method: Method, kind: _Kind) -> Load:
 
 def _saturate(connection: Connection, address: str, seed: int) -> None:
     """Keep misses in flight until this process is ended; says so over the pipe once they are."""
+    os.nice(_SENDER_NICE)
 
     def requests() -> Iterator[bytes]:
         for number, text in enumerate(fresh_texts(seed)):

@@ -9,16 +9,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common.hardware import describe_hardware, one_line
+from benchmarks.common.overview import PAGE, RESULTS, overview
 
 _MOST_COLUMNS, _FEW_ROWS = 8, 3
-
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 @dataclass(frozen=True)
@@ -98,3 +96,4 @@ def _keep(name: str, today: str, hardware: dict[str, str | int | list[str] | flo
         "notes": list(result.notes),
     }
     (RESULTS / f"{name}-{today}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    PAGE.write_text(overview())

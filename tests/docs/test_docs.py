@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.common.overview import PAGE, overview
 from embedder.config import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +52,22 @@ def test_every_command_starts_and_explains_itself() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?(?:\s\"[^\"]*\")?\)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_page_of_kept_results_says_what_they_say() -> None:
+    assert PAGE.read_text() == overview()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_figures_that_name_a_kept_result_are_its_figures(page: Path) -> None:
+    """A link such as [1.5](benchmarks/results/encode_text-2026-12-01.json "vs_openvino_bf16") quotes a kept figure, rounded."""
+    quoted = re.findall(r"\[([\d.,]+)[^\]]*\]\(([^)\s]*benchmarks/results/[^)\s]+\.json) \"(\w+)\"\)", page.read_text())
+    for shown, file, key in quoted:
+        kept = json.loads((page.parent / file).read_text())["keys"][key]
+        digits = len(shown.partition(".")[2])
+        assert float(shown.replace(",", "")) == round(kept, digits), (shown, file, key, kept)
 
 
 def test_example_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
