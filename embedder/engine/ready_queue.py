@@ -103,33 +103,38 @@ class ReadyQueue:
         return None
 
     def _fill(self, modality: Modality) -> list[Flight]:
-        budget = self._max_batch_units[modality]
         now = time.monotonic()
         batch: list[Flight] = []
-        units, most_s = 0.0, math.inf
-        is_shared = self._times.is_asked
+        units = 0.0
         for lane in Lane:
-            if lane is Lane.BULK and is_shared:
-                budget *= _BULK_FILL
-                if (bulk_s := self._times.bulk_batch_s()) is not None:
-                    most_s = self._batch_seconds(modality, units) * bool(batch) + bulk_s
+            budget, most_s = self._room(lane, modality, units)
             heap = self._heaps[lane, modality]
             while heap:
                 flight = heap[0][2]
                 if flight.is_queued:
-                    if batch and units + flight.units > budget:
+                    filled = units + flight.units
+                    # One content is always taken, however large it is.
+                    if batch and (filled > budget or self._is_longer(modality, filled, most_s)):
                         return batch
-                    if batch and most_s < math.inf and self._batch_seconds(modality, units + flight.units) > most_s:
-                        return batch
-                    if units >= _URGENT_FILL * budget and not self._meets(
-                        batch[0], modality, units + flight.units, now
-                    ):
+                    if units >= _URGENT_FILL * budget and not self._meets(batch[0], modality, filled, now):
                         return batch
                     flight.is_queued = False
                     batch.append(flight)
-                    units += flight.units
+                    units = filled
                 heapq.heappop(heap)
         return batch
+
+    def _room(self, lane: Lane, modality: Modality, units: float) -> tuple[float, float]:
+        """Return how many units and seconds a batch may come to by one lane's work, where it holds so many units already."""
+        budget = self._max_batch_units[modality]
+        if lane is Lane.INTERACTIVE or not self._times.is_asked:
+            return budget, math.inf
+        bulk_s = self._times.bulk_batch_s()
+        before_s = self._batch_seconds(modality, units) if units else 0.0
+        return _BULK_FILL * budget, math.inf if bulk_s is None else before_s + bulk_s
+
+    def _is_longer(self, modality: Modality, units: float, most_s: float) -> bool:
+        return most_s < math.inf and self._batch_seconds(modality, units) > most_s
 
     def _meets(self, most_urgent: Flight, modality: Modality, units: float, now: float) -> bool:
         return now + self._batch_seconds(modality, units) <= most_urgent.deadline
