@@ -419,15 +419,10 @@ class ServeSettings(BaseSettings):
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key go together: give both or neither")
-        if not self.is_one_process:
-            wanted = {
-                "trace_endpoint": self.trace_endpoint,
-                "answer_load='start'": self.answer_load == "start",
-            }
-            if names := [name for name, value in wanted.items() if value]:
-                raise ValueError(
-                    f"{', '.join(names)}: served by one process alone so far; leave it out, or use frontends=1 and one device"
-                )
+        if self.answer_load == "start" and not self.is_one_process:
+            raise ValueError(
+                "answer_load='start': served by one process alone so far; leave it out, or use frontends=1 and one device"
+            )
         served = {"listen_address": self.listen_address, "metrics_address": self.metrics_address}
         if self.dashboard:
             served["dashboard_address"] = self.dashboard_address

@@ -199,7 +199,8 @@ class EmbedOptions:
         tenant: who is charged, in the savings ledger.
         head: the heads or the index that the work is for, in the savings ledger; empty for vectors alone.
         composite: what concerns posts and videos.
-        traceparent: where the call's trace goes on, by W3C Trace Context; empty for a call that is not traced.
+        traceparent: where the call's trace goes on, by W3C Trace Context; empty for a call that is not traced. Where a front-end asks
+            an engine for several calls at once, those of all of them, with spaces between.
     """
 
     deadline: float

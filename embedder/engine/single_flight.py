@@ -60,6 +60,13 @@ class Flight:
     asked_at: float = field(default_factory=time.time)
 
 
+def traceparents_of(flight: Flight) -> set[str]:
+    """Return where the traces of the calls go on that wait for a flight; a front-end's entry may stand for several."""
+    return {
+        traceparent for waiter in tuple(flight.waiters) for traceparent in waiter.ticket.options.traceparent.split()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What became of a call's missing rows.

@@ -29,6 +29,7 @@ from embedder.server.page_figures import PageFigures
 from embedder.server.runtime import Runtime, RuntimeGate
 from embedder.server.savings_service import SavingsService
 from embedder.server.state import ServiceState
+from embedder.server.tracing_opening import open_tracing
 from embedder.server.web import WebServers
 from embedder.telemetry import catalogue as metrics
 from embedder.telemetry.observer import ServiceObserver
@@ -104,7 +105,7 @@ class Service:
         self._binds_late = binds_late
         self._gate = RuntimeGate()
         self._observer = ServiceObserver(
-            Tally(), tracing=tracing or _tracing(settings), reason_of=lambda error: row_of(error).reason
+            Tally(), tracing=tracing or open_tracing(settings), reason_of=lambda error: row_of(error).reason
         )
         self.web = WebServers(settings)
         self._stack = ExitStack()
@@ -302,21 +303,6 @@ def _is_native(settings: ServeSettings) -> bool:
 def _cannot_bind(address: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(
         f"listen_address={address!r} can't be bound: is another process listening there, and is the address this machine's? ({error})"
-    )
-
-
-def _tracing(settings: ServeSettings) -> Tracing | None:
-    """Start tracing, if it is asked for; nothing of it is imported otherwise."""
-    if settings.trace_endpoint is None:
-        return None
-    try:
-        from embedder.telemetry.tracing import exporting_tracing
-    except ImportError as error:
-        raise ConfigurationError(
-            f"trace_endpoint is set, and OpenTelemetry is not installed: pip install 'embedder[otel]' ({error})"
-        ) from error
-    return exporting_tracing(
-        endpoint=settings.trace_endpoint, sample_ratio=settings.trace_sample_ratio, space=settings.space
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from embedder.engine.contents import EmbedOptions, EmbedOutcome, Lane, Source
 from embedder.engine.observer import EngineObserver
-from embedder.engine.single_flight import Flight
+from embedder.engine.single_flight import Flight, traceparents_of
 from embedder.engine.worker import EncodedBatch
 from embedder.telemetry import catalogue as metrics
 from embedder.telemetry.tally import Tally
@@ -53,18 +53,31 @@ class ServiceObserver:
             attributes: dict[str, int | list[str]] = {"embedder.heads": named, "embedder.heads.count": len(heads)}
             self.tracing.span_until_now(options.traceparent, "heads", heads_s, attributes)
 
-    def of_space(self, space: str) -> SpaceObserver:
-        """Return who watches one space's engine."""
-        return SpaceObserver(self.tally, space=space, tracing=self.tracing, reason_of=self._reason_of)
+    def of_space(self, space: str, *, traces_lookups: bool = True) -> SpaceObserver:
+        """Return who watches one space's engine.
+
+        Args:
+            traces_lookups: False in an engine's process: its look-ups are none of a call's.
+        """
+        return SpaceObserver(
+            self.tally, space=space, tracing=self.tracing, reason_of=self._reason_of, traces_lookups=traces_lookups
+        )
 
 
 class SpaceObserver(EngineObserver):
     """Counts what one space's engine does, and traces what was computed for calls that are traced."""
 
     def __init__(
-        self, tally: Tally, *, space: str, tracing: Tracing | None, reason_of: Callable[[Exception], str]
+        self,
+        tally: Tally,
+        *,
+        space: str,
+        tracing: Tracing | None,
+        reason_of: Callable[[Exception], str],
+        traces_lookups: bool = True,
     ) -> None:
         self._tally = tally
+        self._traces_lookups = traces_lookups
         self._space = space
         self._tracing = tracing
         self._reason_of = reason_of
@@ -74,7 +87,7 @@ class SpaceObserver(EngineObserver):
 
     def looked_up(self, options: EmbedOptions, *, contents: int, held: int, lookup_s: float) -> None:
         """Trace a look-up."""
-        if self._tracing:
+        if self._tracing and self._traces_lookups:
             attributes = {"embedder.contents": contents, "embedder.cache_hits": held}
             self._tracing.span_until_now(options.traceparent, "lookup", lookup_s, attributes)
 
@@ -120,7 +133,7 @@ class SpaceObserver(EngineObserver):
         """Make the spans of one batch in the trace of each call that waits for some of it."""
         by_call: dict[str, list[Flight]] = defaultdict(list)
         for flight in batch.flights:
-            for traceparent in {waiter.ticket.options.traceparent for waiter in flight.waiters} - {""}:
+            for traceparent in traceparents_of(flight):
                 by_call[traceparent].append(flight)
         clock = tracing.clock()
         ended_at = batch.started_at + batch.encode_s

@@ -168,8 +168,9 @@ class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
+@pytest.mark.parametrize("processes", [[], ["--frontends", "2"]], ids=["one process", "two front-ends"])
 def test_a_daemon_sends_its_spans_to_a_collector(
-    tmp_path: Path, traced: tuple[TracerProvider, InMemorySpanExporter]
+    tmp_path: Path, traced: tuple[TracerProvider, InMemorySpanExporter], processes: list[str]
 ) -> None:
     provider, spans = traced
     collector = _Collector()
@@ -178,7 +179,7 @@ def test_a_daemon_sends_its_spans_to_a_collector(
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with running_daemon(tmp_path, ["--trace-endpoint", f"http://127.0.0.1:{port}"]) as target:
+        with running_daemon(tmp_path, ["--trace-endpoint", f"http://127.0.0.1:{port}", *processes]) as target:
             with Client(target, settings=_settings(provider)) as client:
                 client.embed(["a trace that leaves the machine"])
         (asked,) = spans.get_finished_spans()
@@ -186,6 +187,8 @@ def test_a_daemon_sends_its_spans_to_a_collector(
         expected = {_EMBED, "lookup", "prepare", "queue", "encode"}
         wait_until(lambda: expected <= {name for trace, name in collector.spans if trace == trace_id})
         server.stop(0).wait()
+    told = [name for trace, name in collector.spans if trace == trace_id]
+    assert sorted(told) == sorted(expected), "each part once, whichever process did it"
 
 
 def test_nothing_of_opentelemetry_is_imported_when_nothing_is_traced() -> None:

@@ -15,7 +15,7 @@ import zmq
 
 from embedder.encoders.base import Pixels, Tokens
 from embedder.engine.contents import EmbedOptions, Source
-from embedder.engine.single_flight import Flight, FlightTable
+from embedder.engine.single_flight import Flight, FlightTable, traceparents_of
 from embedder.engine.ticket import Ticket
 from embedder.engine.transport.answers import Answer, unpack_answers
 from embedder.engine.transport.channel import Channel
@@ -237,9 +237,11 @@ class EngineLink:
 
 def _options_of(flight: Flight, *, durable: bool) -> EmbedOptions:
     options = flight.owner.options
-    if (options.lane, options.deadline, options.durable) == (flight.lane, flight.deadline, durable):
+    traceparent = " ".join(sorted(traceparents_of(flight)))
+    wanted = (flight.lane, flight.deadline, durable, traceparent)
+    if (options.lane, options.deadline, options.durable, options.traceparent) == wanted:
         return options
-    return replace(options, lane=flight.lane, deadline=flight.deadline, durable=durable)
+    return replace(options, lane=flight.lane, deadline=flight.deadline, durable=durable, traceparent=traceparent)
 
 
 def _expired() -> EmbedderError:

@@ -121,8 +121,8 @@ def pack_submit(entries: Iterable[Entry]) -> list[bytes]:
 
 
 def _caller(options: EmbedOptions) -> tuple[str, ...]:
-    """Say whom the ledger counts the work for."""
-    return (options.task, options.client, options.tenant, options.head)
+    """Say whom the ledger counts the work for, and where its traces go on."""
+    return (options.task, options.client, options.tenant, options.head, options.traceparent)
 
 
 def unpack_submit(frames: Frames) -> list[list[Entry]]:
@@ -140,6 +140,7 @@ def unpack_submit(frames: Frames) -> list[list[Entry]]:
             client=callers[int(group["caller"])][1],
             tenant=callers[int(group["caller"])][2],
             head=callers[int(group["caller"])][3],
+            traceparent=callers[int(group["caller"])][4],
         )
         for group in groups
     ]

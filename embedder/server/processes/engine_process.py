@@ -35,6 +35,7 @@ from embedder.server.processes.control import ClientDown, ControlPipe, KeeperUp,
 from embedder.server.processes.counts_feed import CountsFeed, is_counted
 from embedder.server.processes.keeper_connection import follow_keeper
 from embedder.server.secrets import load_domain_secret
+from embedder.server.tracing_opening import open_tracing
 from embedder.telemetry.observer import ServiceObserver
 from embedder.telemetry.tally import Tally
 from embedder_cache import space_key
@@ -71,7 +72,10 @@ def run_engine(start: Start, control: ControlPipe) -> None:
         info = encoder.info
         meter = open_meter(info.device)
         tally = Tally()
-        observer = ServiceObserver(tally, tracing=None, reason_of=lambda error: type(error).__name__)
+        tracing = open_tracing(settings)
+        if tracing is not None:
+            stack.callback(tracing.close)
+        observer = ServiceObserver(tally, tracing=tracing, reason_of=lambda error: type(error).__name__)
         engine = Engine(
             encoder,
             cache=cache,
@@ -83,9 +87,8 @@ def run_engine(start: Start, control: ControlPipe) -> None:
             shared=open_shared_cache(settings, stack),
             admission=AdmittedByFrontends(),
             meter=meter,
-            observer=observer.of_space(
-                settings.space
-            ),  # of batches and commits: what calls are answered, front-ends count
+            # Of batches and commits: what calls look up and are answered, front-ends count and trace.
+            observer=observer.of_space(settings.space, traces_lookups=False),
         )
         readers = [PixelReader(SharedBlock(pool), image_size=info.image_size) for pool in start.pixels]
         server = EngineServer(
