@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from embedder.errors import EmbedderError
 from embedder.savings.figures import Basis, Figure
 from embedder.savings.ledger_file import LedgerFile, Run
 from embedder.savings.plan import Device
@@ -58,21 +59,20 @@ def watts_above_idle(counts: Counts, device: Device | None, runs: Sequence[Run])
 class CallEnergy:
     """Energy of single calls: their device time at the power that the last hour of the ledger shows.
 
-    A call never waits for the ledger: a thread of its own reads it.
+    A call never waits for the ledger: a thread of its own reads it, and until then, and while it can't be read, what was known holds.
     """
 
     def __init__(self, ledger: LedgerFile, device: Device | None) -> None:
-        """Read the ledger once; `start` keeps reading.
+        """Begin with the power model; `start` reads the ledger.
 
         Args:
             device: the row of the savings file; None where it has none for this machine.
         """
         self._ledger = ledger
         self._device = device
-        self._per_second: Figure | None = None
+        self._per_second = _joules_a_second(Counts(), device, ())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="call-energy", daemon=True)
-        self.refresh()
 
     def of(self, device_s: float) -> Figure | None:
         """Return the joules above idle of a call's device seconds; None where neither a meter nor a power model is set."""
@@ -83,15 +83,10 @@ class CallEnergy:
         """Read what the device took lately."""
         part = Slice(start=int(time.time()) - _RECENT_S)
         counts = self._ledger.totals(part).get((), Counts())
-        watts = watts_above_idle(counts, self._device, self._ledger.runs(part))
-        if watts is not None:
-            source = f"the call's device time x watts above idle: {watts.source}"
-            joules = watts.value * devices_kept_busy(counts, self._device)
-            watts = Figure(joules, Basis.ESTIMATED, "J", source, watts.boundary)
-        self._per_second = watts
+        self._per_second = _joules_a_second(counts, self._device, self._ledger.runs(part))
 
     def start(self) -> None:
-        """Keep reading, every few seconds."""
+        """Read now, and every few seconds."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,8 +95,18 @@ class CallEnergy:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(_REFRESH_S):
+        while not self._stop.is_set():
             try:
                 self.refresh()
-            except (sqlite3.Error, OSError) as error:
-                _log.error("the power of calls could not be read from the ledger", error=str(error))
+            except (sqlite3.Error, OSError, EmbedderError) as error:  # such as a keeper that is being started anew
+                _log.warning("the power of calls could not be read from the ledger", error=str(error))
+            self._stop.wait(_REFRESH_S)
+
+
+def _joules_a_second(counts: Counts, device: Device | None, runs: Sequence[Run]) -> Figure | None:
+    """Return what a second of device time takes above idle, in J; None where it is unknown."""
+    watts = watts_above_idle(counts, device, runs)
+    if watts is None:
+        return None
+    source = f"the call's device time x watts above idle: {watts.source}"
+    return Figure(watts.value * devices_kept_busy(counts, device), Basis.ESTIMATED, "J", source, watts.boundary)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from embedder.errors import Unavailable
 from embedder.savings.figures import Basis
 from embedder.savings.ledger import Ledger
 from embedder.savings.plan import Device, load_plan
@@ -39,7 +41,9 @@ def _device(folder: Path, per: str) -> Device:
 @pytest.mark.parametrize(("per", "joules"), [("core", 80.0), ("device", 40.0)])
 def test_power_model_is_charged_for_what_is_priced(ledger: Ledger, tmp_path: Path, per: str, joules: float) -> None:
     ledger.record(_GROUP, _WORK)
-    energy = CallEnergy(ledger, _device(tmp_path, per)).of(2.0)
+    energies = CallEnergy(ledger, _device(tmp_path, per))
+    energies.refresh()
+    energy = energies.of(2.0)
     assert energy is not None
     # 40 W above idle; where the whole device is priced, two CPU seconds of two cores are one of its seconds.
     assert (energy.value, energy.basis, energy.unit) == (pytest.approx(joules), Basis.ESTIMATED, "J")
@@ -58,10 +62,28 @@ def test_what_was_metered_goes_before_the_model_and_counts_from_the_next_look(le
 
 def test_unknown_power_is_no_energy(ledger: Ledger) -> None:
     ledger.record(_GROUP, _WORK)
-    assert CallEnergy(ledger, None).of(2.0) is None
+    energies = CallEnergy(ledger, None)
+    energies.refresh()
+    assert energies.of(2.0) is None
 
 
 def test_a_call_that_computed_nothing_took_none(ledger: Ledger, tmp_path: Path) -> None:
     energy = CallEnergy(ledger, _device(tmp_path, "core")).of(0.0)
     assert energy is not None
     assert energy.value == 0.0
+
+
+def test_a_ledger_that_cannot_be_read_leaves_the_power_model(tmp_path: Path) -> None:
+    class Unreadable:
+        def totals(self, part: object) -> dict[tuple[str, ...], Counts]:
+            told.set()
+            raise Unavailable("the keeper is being started anew")
+
+    told = threading.Event()
+    energies = CallEnergy(Unreadable(), _device(tmp_path, "core"))  # type: ignore[arg-type]  # what it reads alone
+    energies.start()
+    assert told.wait(10)
+    energies.stop()
+    energy = energies.of(1.0)
+    assert energy is not None
+    assert energy.value == pytest.approx(40.0)
