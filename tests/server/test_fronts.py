@@ -63,6 +63,8 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         max_message_bytes="8 MiB",
         bearer_token="secret",
         drain_grace_ms=5_000,
+        # Tests hold the device: the engine learns from it that contents take long, and would refuse many at once.
+        max_queue_ms=600_000,
     )
     service = Service(settings)
     yield Front(service, service.start())
