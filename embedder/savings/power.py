@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 
-import structlog
-
-from embedder.errors import EmbedderError
 from embedder.savings.figures import Basis, Figure
 from embedder.savings.ledger_file import LedgerFile, Run
 from embedder.savings.plan import Device
 from embedder.savings.usage import Counts, Slice
 
-_log = structlog.get_logger(__name__)
-
 _NS, _UJ = 1e-9, 1e-6
 _RECENT_S = 3_600
-_REFRESH_S = 10.0
 
 
 def devices_kept_busy(counts: Counts, device: Device | None) -> float:
@@ -59,11 +51,11 @@ def watts_above_idle(counts: Counts, device: Device | None, runs: Sequence[Run])
 class CallEnergy:
     """Energy of single calls: their device time at the power that the last hour of the ledger shows.
 
-    A call never waits for the ledger: a thread of its own reads it, and until then, and while it can't be read, what was known holds.
+    A call never waits for the ledger, which `refresh` reads; until then, and where it can't be read, what was known holds.
     """
 
     def __init__(self, ledger: LedgerFile, device: Device | None) -> None:
-        """Begin with the power model; `start` reads the ledger.
+        """Begin with the power model; `refresh` reads the ledger.
 
         Args:
             device: the row of the savings file; None where it has none for this machine.
@@ -71,8 +63,6 @@ class CallEnergy:
         self._ledger = ledger
         self._device = device
         self._per_second = _joules_a_second(Counts(), device, ())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="call-energy", daemon=True)
 
     def of(self, device_s: float) -> Figure | None:
         """Return the joules above idle of a call's device seconds; None where neither a meter nor a power model is set."""
@@ -80,27 +70,10 @@ class CallEnergy:
         return None if watts is None else watts.times(device_s)
 
     def refresh(self) -> None:
-        """Read what the device took lately."""
+        """Read what the device took lately; raises what reading the ledger does."""
         part = Slice(start=int(time.time()) - _RECENT_S)
         counts = self._ledger.totals(part).get((), Counts())
         self._per_second = _joules_a_second(counts, self._device, self._ledger.runs(part))
-
-    def start(self) -> None:
-        """Read now, and every few seconds."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.refresh()
-            except (sqlite3.Error, OSError, EmbedderError) as error:  # such as a keeper that is being started anew
-                _log.warning("the power of calls could not be read from the ledger", error=str(error))
-            self._stop.wait(_REFRESH_S)
 
 
 def _joules_a_second(counts: Counts, device: Device | None, runs: Sequence[Run]) -> Figure | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import structlog
 
+from embedder.server.periodic import Periodic
 from embedder_heads import HeadError, HeadRuntime
 from embedder_heads.fusion.library import FusionLibrary
 from embedder_heads.index.library import IndexLibrary
@@ -24,27 +23,24 @@ class RegistryRefresher:
             "index": indexes,
             "fusion": fusions,
         }
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="head-refresher", daemon=True)
+        self._looking = Periodic(self._refresh, pause_s=_INTERVAL_S, name="head-refresher")
 
     def start(self) -> None:
         """Start looking."""
-        self._thread.start()
+        self._looking.start()
 
     def stop(self) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self._looking.stop()
 
-    def _run(self) -> None:
-        while not self._stop.wait(_INTERVAL_S):
-            for kind, source in self._sources.items():
-                try:
-                    report = source.refresh()
-                except (HeadError, OSError) as error:
-                    _log.error("registry could not be read", kind=kind, error=str(error))
-                    continue
-                if report.changed:
-                    _log.info("registry changed", kind=kind)
-                    for reference, reason in report.refused.items():
-                        _log.warning("version refused", kind=kind, version=reference, reason=reason)
+    def _refresh(self) -> None:
+        for kind, source in self._sources.items():
+            try:
+                report = source.refresh()
+            except (HeadError, OSError) as error:
+                _log.error("registry could not be read", kind=kind, error=str(error))
+                continue
+            if report.changed:
+                _log.info("registry changed", kind=kind)
+                for reference, reason in report.refused.items():
+                    _log.warning("version refused", kind=kind, version=reference, reason=reason)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,14 @@ from embedder.savings.figures import Basis
 from embedder.savings.ledger import Ledger
 from embedder.savings.plan import Device, load_plan
 from embedder.savings.power import CallEnergy
+from embedder.savings.report_maker import ReportMaker
 from embedder.savings.usage import Counts, Group
+from embedder.server.reporting import start_call_energy
 
 _PLAN = """
 [devices."test part"]
 per = "{per}"
+match = ["test part"]
 idle_watts = {{ value = 10, source = "a data sheet", year = 2026 }}
 busy_watts = {{ value = 50, source = "a data sheet", year = 2026 }}
 """
@@ -80,10 +85,11 @@ def test_a_ledger_that_cannot_be_read_leaves_the_power_model(tmp_path: Path) -> 
             raise Unavailable("the keeper is being started anew")
 
     told = threading.Event()
-    energies = CallEnergy(Unreadable(), _device(tmp_path, "core"))  # type: ignore[arg-type]  # what it reads alone
-    energies.start()
-    assert told.wait(10)
-    energies.stop()
+    _device(tmp_path, "core")
+    report = ReportMaker(Unreadable(), load_plan(tmp_path / "plan.toml"))  # type: ignore[arg-type]  # what it reads alone
+    with ExitStack() as stack:
+        energies = start_call_energy(replace(report, device="test part"), stack)
+        assert told.wait(10)
     energy = energies.of(1.0)
     assert energy is not None
     assert energy.value == pytest.approx(40.0)
